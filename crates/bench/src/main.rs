@@ -1,0 +1,179 @@
+//! The side-by-side benchmark: builds every server there is, runs them interleaved with the floor,
+//! each on a core of its own, and prints what a message costs.
+//!
+//! The rule: every figure is a ratio to the floor of the same minute, from the server's own CPU time;
+//! wall time on a shared machine is noise. What can't be built or run is skipped with a word.
+//!
+//! Two hidden subcommands are this program's own children: `exec` pins a process before it becomes
+//! another program, `drive` is the load generator.
+
+mod child;
+mod counts;
+mod drive;
+mod idle;
+mod output;
+mod process;
+mod progress;
+mod rounds;
+mod servers;
+mod workload;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use output::Results;
+use servers::{Kit, Row};
+use workload::Workload;
+
+/// Measures echoloop beside a hand-written epoll loop, libuv and asyncio.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Options {
+    #[command(subcommand)]
+    child: Option<ChildCommand>,
+    #[command(flatten)]
+    run: RunOptions,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunOptions {
+    /// Only these servers (the floor is always measured)
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    only: Vec<Row>,
+    /// Only these workloads
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    workload: Vec<Workload>,
+    /// Rounds of paired bursts; 0 measures no times
+    #[arg(long, default_value_t = 9)]
+    rounds: usize,
+    /// Seconds of a burst
+    #[arg(long, value_parser = seconds, default_value = "0.5")]
+    seconds: f64,
+    /// Three rounds of a quarter of a second
+    #[arg(long)]
+    quick: bool,
+    /// User-space instructions per message, by valgrind --tool=callgrind
+    #[arg(long)]
+    instructions: bool,
+    /// System calls per message, by strace -c -f
+    #[arg(long)]
+    syscalls: bool,
+    /// How many idle connections to open
+    #[arg(long, value_name = "N", default_value_t = 15_000)]
+    idle: usize,
+    /// Opens and closes the idle connections ten times, to see whether memory grows
+    #[arg(long)]
+    growth: bool,
+    /// Prints JSON instead of tables
+    #[arg(long)]
+    json: bool,
+    /// The checkout whose servers are built [default: the one this program was built from]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum ChildCommand {
+    /// Pins itself and becomes another program
+    #[command(hide = true)]
+    Exec {
+        #[arg(long)]
+        core: Option<usize>,
+        #[arg(long)]
+        parent: i32,
+        #[arg(last = true, required = true)]
+        program: Vec<OsString>,
+    },
+    /// Is the load generator
+    #[command(hide = true)]
+    Drive(drive::DriveOptions),
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(s) if (0.01..=3600.0).contains(&s) => Ok(s),
+        _ => Err("a number of seconds from 0.01 to 3600".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let outcome = match options.child {
+        Some(ChildCommand::Exec {
+            core,
+            parent,
+            program,
+        }) => child::become_program(core, parent, &program),
+        Some(ChildCommand::Drive(options)) => drive::serve_commands(&options),
+        None => benchmark(options.run),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echoloop-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn benchmark(mut options: RunOptions) -> anyhow::Result<()> {
+    if options.quick {
+        (options.rounds, options.seconds) = (3, 0.25);
+    }
+    let wanted =
+        |row: &Row| options.only.is_empty() || *row == Row::Floor || options.only.contains(row);
+    let workloads: Vec<Workload> = Workload::ALL
+        .into_iter()
+        .filter(|w| options.workload.is_empty() || options.workload.contains(w))
+        .collect();
+
+    let cores = process::Cores::choose()?;
+    let mut progress = progress::Progress::new();
+    if cores.server.is_none() {
+        progress.note("only one core: server and load share it, times mean little");
+    }
+    let kit = Kit::new(options.root.take())?;
+    let mut results = Results::new(cores);
+    let mut servers = Vec::new();
+    for row in Row::ALL.into_iter().filter(wanted) {
+        progress.show(&format!("building {}", row.name()));
+        match kit.build(row) {
+            Ok(program) => servers.push(program),
+            Err(why) => {
+                progress.note(&format!("{}: skipped, {why:#}", row.name()));
+                results.skipped.push((row, format!("{why:#}")));
+            }
+        }
+    }
+
+    if workloads.contains(&Workload::Idle) {
+        let rounds = if options.growth { 10 } else { 1 };
+        results.idle = idle::measure(&servers, cores, options.idle, rounds, &mut progress);
+    }
+    for workload in workloads.into_iter().filter(|w| *w != Workload::Idle) {
+        let mut lines = rounds::measure(&servers, cores, workload, &options, &mut progress)?;
+        counts::measure(
+            &mut lines,
+            &servers,
+            cores,
+            workload,
+            &options,
+            &mut progress,
+        );
+        progress.clear();
+        if !options.json {
+            print!("{}", output::table(workload, &lines, &results));
+        }
+        results.workloads.push((workload, lines));
+    }
+    progress.clear();
+    if options.json {
+        println!("{}", output::json(&results));
+    } else {
+        print!("{}", output::idle_table(&results));
+    }
+    Ok(())
+}

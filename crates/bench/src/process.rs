@@ -1,0 +1,90 @@
+//! What the kernel says about a process and the cores it may use: `/proc` and sched_setaffinity(2).
+//!
+//! CPU time is that of all threads, user and kernel, in nanoseconds from `schedstat`; where the
+//! kernel keeps none, in clock ticks from `stat`. It is exact only while the process sleeps.
+
+use std::fs;
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// The cores that server and load are pinned to; none when there is only one to share.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores {
+    pub(crate) server: Option<usize>,
+    pub(crate) load: Option<usize>,
+}
+
+impl Cores {
+    /// The last core for the server, the first, where interrupts mostly arrive, for the load.
+    pub(crate) fn choose() -> Result<Cores> {
+        let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let (first, last) = (cores.next(), cores.next_back());
+        Ok(Cores {
+            server: last,
+            load: first.filter(|_| last.is_some()),
+        })
+    }
+}
+
+/// Moves this thread to one core.
+pub(crate) fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+/// CPU time used so far by all threads of a process.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    let mut total = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).context("the server has ended")? {
+        let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else {
+            return ticks(pid);
+        };
+        let run: u64 = line
+            .split_whitespace()
+            .next()
+            .and_then(|field| field.parse().ok())
+            .with_context(|| format!("schedstat says {line:?}"))?;
+        total += run;
+    }
+    Ok(Duration::from_nanos(total))
+}
+
+fn ticks(pid: u32) -> Result<Duration> {
+    let line = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server has ended")?;
+    // proc_pid_stat(5): after the command in parentheses, fields 14 and 15 of all, from 1.
+    let fields: Vec<&str> = line
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    let hertz = rustix::param::clock_ticks_per_second();
+    Ok(Duration::from_nanos(ticks * 1_000_000_000 / hertz))
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
+        .or_else(|_| fs::read_to_string(format!("/proc/{pid}/status")))
+        .context("the server has ended")?;
+    let kilobytes: u64 = text
+        .lines()
+        .find_map(|line| line.strip_prefix("Rss:").or(line.strip_prefix("VmRSS:")))
+        .and_then(|rest| rest.trim().strip_suffix("kB"))
+        .context("no resident size in /proc")?
+        .trim()
+        .parse()?;
+    Ok(kilobytes * 1024)
+}
+
+/// How many descriptors a process has open.
+pub(crate) fn descriptors(pid: u32) -> Result<usize> {
+    let directory = fs::read_dir(format!("/proc/{pid}/fd")).context("the server has ended")?;
+    Ok(directory.count())
+}
