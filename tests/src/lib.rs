@@ -1,0 +1,25 @@
+//! The vocabulary of the conformance suite: servers, clients, patience, measurements.
+//!
+//! A scenario is one function that takes a [`Rig`] and speaks to a real server program over loopback; it never
+//! knows in which language that server was written. The rule of this crate: every wait has a deadline, every child
+//! process dies with the value that holds it, and nothing is mocked.
+//!
+//! Start reading at [`scenario`]; [`conformance_tests!`] turns each of its functions into one test per face.
+//! What the command line says, and how the C programs compile, is tested in `tests/`, not here.
+
+pub mod artifacts;
+mod client;
+mod face;
+pub mod patience;
+mod pattern;
+pub mod probe;
+mod process;
+pub mod scenario;
+mod server;
+pub mod tools;
+
+pub use client::Client;
+pub use face::{Face, Rig};
+pub use pattern::Pattern;
+pub use process::Process;
+pub use server::{Server, ServerBuilder};
