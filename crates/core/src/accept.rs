@@ -1,0 +1,208 @@
+//! Listeners: accepting, and pausing when there is nothing to accept with.
+//!
+//! The rule: a listener that can't accept for want of descriptors or memory stays on a retry list
+//! and goes on when any descriptor of the loop is closed, or a tenth of a second later. Waiting for
+//! the next report would be wrong: with edge triggering nobody in the backlog is reported again.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::conn::{Conn, Flags, after};
+use crate::deadlines::{DeadlineId, Owner};
+use crate::event_loop::EventLoop;
+use crate::handle::slot_of;
+use crate::sys::System;
+use crate::turn::Current;
+use crate::{CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId};
+
+/// How long a starved listener waits before it tries again by itself.
+const RETRY: Duration = Duration::from_millis(100);
+
+pub(crate) struct Listener<K> {
+    socket: K,
+    options: Arc<ConnOptions>,
+    in_line: bool,
+    /// Armed while accepting is paused.
+    retry: DeadlineId,
+}
+
+impl<S: System> EventLoop<S> {
+    /// Listens on `addr`; port 0 lets the system choose, and
+    /// [`listener_addr`](Self::listener_addr) tells. Connections that come are
+    /// [`Event::Accepted`].
+    ///
+    /// # Errors
+    ///
+    /// The system's, with the address: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`.
+    pub fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<ListenerId, Error> {
+        let failed = |e| Error::os("listen", e).at(addr);
+        let socket = self.sys.listen(addr, options).map_err(failed)?;
+        let key = self.listeners.insert(Listener {
+            socket,
+            options: Arc::new(options.conn.clone()),
+            in_line: false,
+            retry: DeadlineId::NONE,
+        })?;
+        let slot = slot_of(key);
+        let registered = match self.listeners.get(slot) {
+            Some(listener) => self.sys.register(&listener.socket, key),
+            None => Ok(()),
+        };
+        if let Err(e) = registered {
+            self.listeners.remove(slot);
+            return Err(failed(e));
+        }
+        Ok(ListenerId(key))
+    }
+
+    /// The address a listener listens on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadHandle`].
+    pub fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, Error> {
+        let listener = self.find_listener(id, "listener address")?;
+        let listener = self.listeners.get(listener);
+        let addr = listener.map(|l| self.sys.local_addr(&l.socket)).unwrap_or(Err(Errno::BADF));
+        addr.map_err(|e| Error::os("listener address", e))
+    }
+
+    /// Stops listening. Connections that were accepted stay; those in the backlog are reset by the
+    /// system.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadHandle`].
+    pub fn close_listener(&mut self, id: ListenerId) -> Result<(), Error> {
+        let slot = self.find_listener(id, "close listener")?;
+        if let Some(listener) = self.listeners.remove(slot) {
+            self.deadlines.remove(listener.retry);
+            self.sys.close(listener.socket);
+        }
+        self.accepting.retain(|s| *s != slot);
+        self.descriptor_freed();
+        Ok(())
+    }
+
+    fn find_listener(&self, id: ListenerId, operation: &'static str) -> Result<u32, Error> {
+        self.listeners.find(id.0).ok_or(Error::new(operation, ErrorKind::BadHandle))
+    }
+
+    /// Notes that a listener may have somebody to accept.
+    pub(crate) fn listener_ready(&mut self, token: u64) {
+        if let Some(slot) = self.listeners.find(token) {
+            self.try_accepting(slot);
+        }
+    }
+
+    /// The retry timer of a starved listener fired.
+    pub(crate) fn try_accepting(&mut self, slot: u32) {
+        let Some(listener) = self.listeners.get_mut(slot) else { return };
+        if !listener.in_line {
+            listener.in_line = true;
+            self.accepting.push_back(slot);
+        }
+    }
+
+    /// A descriptor was closed: starved listeners may go on.
+    pub(crate) fn descriptor_freed(&mut self) {
+        if self.starved_listeners == 0 {
+            return;
+        }
+        let keys: Vec<u64> = self.listeners.keys().collect();
+        for slot in keys.into_iter().map(slot_of) {
+            if self.listeners.get(slot).is_some_and(|l| l.retry != DeadlineId::NONE) {
+                self.try_accepting(slot);
+            }
+        }
+    }
+
+    /// Accepts one connection from the listeners in turn, within the turn's bound.
+    pub(crate) fn next_accept(&mut self) -> Option<Event> {
+        while self.accepts_left > 0 {
+            let slot = self.accepting.pop_front()?;
+            let Some(listener) = self.listeners.get_mut(slot) else { continue };
+            listener.in_line = false;
+            self.accepts_left -= 1;
+            match self.sys.accept(&listener.socket) {
+                Ok((socket, peer)) => {
+                    self.try_accepting(slot);
+                    return Some(self.accepted(slot, socket, peer));
+                }
+                Err(Errno::AGAIN) => {}
+                // accept(2): errors of the connection that came, not of the listener.
+                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::PERM) => {
+                    self.try_accepting(slot);
+                }
+                Err(e) => {
+                    if let Some(event) = self.pause_accepting(slot, e) {
+                        return Some(event);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn accepted(&mut self, slot: u32, socket: S::Socket, peer: SocketAddr) -> Event {
+        let listener = ListenerId(self.listeners.key(slot));
+        let resumed = self.resume_accepting(slot);
+        let options = match self.listeners.get(slot) {
+            Some(listener) => Arc::clone(&listener.options),
+            None => Arc::default(),
+        };
+        let mut conn = Conn::new(Some(socket), peer, options, self.now);
+        conn.listener = listener;
+        conn.flags.set(Flags::WRITABLE);
+        let Ok(key) = self.conns.insert(conn) else {
+            // 16 million connections are open: no system gives a process that many descriptors.
+            return Event::AcceptPaused { listener, errno: Errno::NOMEM.raw_os_error() };
+        };
+        self.counters.accepted += 1;
+        let (conn, slot) = (ConnId(key), slot_of(key));
+        if let Err(e) = self.register(slot) {
+            self.terminate(slot, CloseReason::Error(e.raw_os_error()));
+        }
+        self.arm(slot);
+        if resumed {
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.flags.set(Flags::TELL_OPEN);
+            }
+            self.requeue(slot);
+            return Event::AcceptResumed { listener };
+        }
+        self.current = Current::Told(slot);
+        Event::Accepted { conn, listener }
+    }
+
+    /// Puts the listener on the retry list; tells so the first time.
+    fn pause_accepting(&mut self, slot: u32, e: Errno) -> Option<Event> {
+        let key = self.listeners.key(slot);
+        let listener = self.listeners.get_mut(slot)?;
+        let first = listener.retry == DeadlineId::NONE;
+        if first {
+            listener.retry = self.deadlines.add(Owner::Listener(slot));
+            self.starved_listeners += 1;
+        }
+        self.deadlines.arm(listener.retry, after(self.now, RETRY));
+        if !first {
+            return None;
+        }
+        log::warn!("accepting is paused: {}", Error::os("accept", e));
+        self.counters.accept_pauses += 1;
+        Some(Event::AcceptPaused { listener: ListenerId(key), errno: e.raw_os_error() })
+    }
+
+    fn resume_accepting(&mut self, slot: u32) -> bool {
+        let Some(listener) = self.listeners.get_mut(slot) else { return false };
+        if listener.retry == DeadlineId::NONE {
+            return false;
+        }
+        self.deadlines.remove(std::mem::replace(&mut listener.retry, DeadlineId::NONE));
+        self.starved_listeners -= 1;
+        true
+    }
+}

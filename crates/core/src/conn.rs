@@ -1,0 +1,212 @@
+//! The state of one connection: a few flags, two buffers, four times.
+//!
+//! The rule: an idle connection owns no memory but this struct. What is to be done for a
+//! connection is always visible in its flags, so it needs no queue of its own, and it stands in
+//! the loop's line at most once. `io` moves the bytes, `lifecycle` ends it, `connection` is what a
+//! program sees of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::buffer::Buffer;
+use crate::deadlines::DeadlineId;
+use crate::{CloseReason, ConnOptions, ListenerId};
+
+/// A time that never comes.
+pub(crate) const NEVER: u64 = u64::MAX;
+/// Reads start at 64 KiB and move between 16 KiB and 512 KiB with what the connection delivers.
+pub(crate) const FIRST_READ_SHIFT: u8 = 16;
+pub(crate) const MIN_READ_SHIFT: u8 = 14;
+pub(crate) const MAX_READ_SHIFT: u8 = 19;
+
+pub(crate) struct Conn<K> {
+    /// The open socket; `None` once the connection is dead.
+    pub(crate) socket: Option<K>,
+    pub(crate) flags: Flags,
+    pub(crate) read_shift: u8,
+    pub(crate) reason: CloseReason,
+    pub(crate) deadline: DeadlineId,
+    pub(crate) options: Arc<ConnOptions>,
+    /// Received and left unread by earlier handlers.
+    pub(crate) unread: Buffer,
+    /// Sent and not yet taken by the kernel.
+    pub(crate) queue: Buffer,
+    /// When a byte last moved, for the idle timeout.
+    pub(crate) active_at: u64,
+    /// When the kernel last took a byte of a queue, for the write-stall timeout.
+    pub(crate) progress_at: u64,
+    /// When connecting or closing must be over.
+    pub(crate) ends_by: u64,
+    pub(crate) user_data: u64,
+    pub(crate) peer: SocketAddr,
+    pub(crate) listener: ListenerId,
+}
+
+/// What is known of a connection, and what is to be done for it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Flags(u32);
+
+impl Flags {
+    /// The kernel may have bytes, or end of stream, for us.
+    pub(crate) const READABLE: Self = Self(1);
+    /// The kernel may take bytes.
+    pub(crate) const WRITABLE: Self = Self(1 << 1);
+    /// The peer is known to have finished: read until end of stream, a short read is not the end.
+    pub(crate) const READ_CLOSED: Self = Self(1 << 2);
+    /// Stands in the loop's line.
+    pub(crate) const IN_LINE: Self = Self(1 << 3);
+    /// Has sent since the last flush.
+    pub(crate) const DIRTY: Self = Self(1 << 4);
+    /// Reading was paused by the program.
+    pub(crate) const PAUSED: Self = Self(1 << 5);
+    /// Above the high mark and not yet below the low one.
+    pub(crate) const CONGESTED: Self = Self(1 << 6);
+    /// End of stream was read.
+    pub(crate) const EOF: Self = Self(1 << 7);
+    /// `shutdown_write` was asked for.
+    pub(crate) const FINISHING: Self = Self(1 << 8);
+    /// The kernel was told that we have finished sending.
+    pub(crate) const FINISHED: Self = Self(1 << 9);
+    /// Held back from reading by the budget of the loop.
+    pub(crate) const STARVED: Self = Self(1 << 10);
+    /// Closing, flushed, and waiting for the peer to finish.
+    pub(crate) const LINGERING: Self = Self(1 << 11);
+
+    /// The following want a visit beyond a plain read.
+    pub(crate) const CONNECTING: Self = Self(1 << 16);
+    /// `close` was called or end of stream was told: flush, finish, see the peer finish.
+    pub(crate) const CLOSING: Self = Self(1 << 17);
+    /// The socket is closed, `Closed` is to be told.
+    pub(crate) const DEAD: Self = Self(1 << 18);
+    /// `Accepted` or `Connected` is to be told.
+    pub(crate) const TELL_OPEN: Self = Self(1 << 19);
+    pub(crate) const TELL_CONGESTED: Self = Self(1 << 20);
+    pub(crate) const TELL_DRAINED: Self = Self(1 << 21);
+    /// The kernel reported an error or a hang-up.
+    pub(crate) const ERROR: Self = Self(1 << 22);
+    /// The kernel takes bytes again and a queue waits.
+    pub(crate) const FLUSH: Self = Self(1 << 23);
+    /// What is unread is to be offered again although nothing new came.
+    pub(crate) const OFFER: Self = Self(1 << 24);
+
+    /// All that a visit does beside a plain read.
+    pub(crate) const SPECIAL: Self = Self(0xffff_0000);
+    /// All for which a visit is due in this turn, whatever was read.
+    pub(crate) const URGENT: Self = Self(
+        Self::DEAD.0
+            | Self::TELL_OPEN.0
+            | Self::TELL_CONGESTED.0
+            | Self::TELL_DRAINED.0
+            | Self::ERROR.0
+            | Self::FLUSH.0,
+    );
+    /// No further send is taken.
+    pub(crate) const NO_SEND: Self = Self(Self::CLOSING.0 | Self::DEAD.0 | Self::FINISHING.0);
+
+    #[inline]
+    pub(crate) fn any(self, of: Self) -> bool {
+        self.0 & of.0 != 0
+    }
+
+    #[inline]
+    pub(crate) fn set(&mut self, these: Self) {
+        self.0 |= these.0;
+    }
+
+    #[inline]
+    pub(crate) fn clear(&mut self, these: Self) {
+        self.0 &= !these.0;
+    }
+
+    /// Clears `these` and answers whether any was set.
+    #[inline]
+    pub(crate) fn take(&mut self, these: Self) -> bool {
+        let had = self.any(these);
+        self.clear(these);
+        had
+    }
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl<K> Conn<K> {
+    pub(crate) fn new(socket: Option<K>, peer: SocketAddr, options: Arc<ConnOptions>, now: u64) -> Self {
+        Self {
+            socket,
+            flags: Flags::default(),
+            read_shift: FIRST_READ_SHIFT,
+            reason: CloseReason::ClosedHere,
+            deadline: DeadlineId::NONE,
+            options,
+            unread: Buffer::default(),
+            queue: Buffer::default(),
+            active_at: now,
+            progress_at: now,
+            ends_by: NEVER,
+            user_data: 0,
+            peer,
+            listener: ListenerId(0),
+        }
+    }
+
+    /// Reading is wanted: nobody paused it and it can still yield something.
+    #[inline]
+    pub(crate) fn may_read(&self) -> bool {
+        if self.flags.any(Flags::CLOSING) {
+            // Reads are discarded then; they only look for the end of stream.
+            return self.flags.any(Flags::LINGERING);
+        }
+        let congested = self.flags.any(Flags::CONGESTED) && self.options.auto_pause;
+        !congested && !self.flags.any(Flags::PAUSED | Flags::EOF | Flags::DEAD | Flags::STARVED)
+    }
+
+    /// How much the next read may bring.
+    #[inline]
+    pub(crate) fn read_size(&self) -> usize {
+        let room = self.options.max_unread - self.unread.len().min(self.options.max_unread);
+        room.min(1 << self.read_shift).max(1)
+    }
+
+    /// The earliest of the connection's deadlines, and which it is.
+    pub(crate) fn next_deadline(&self) -> (u64, DeadlineKind) {
+        let mut earliest = (self.ends_by, DeadlineKind::End);
+        let mut consider = |from: u64, timeout: Option<Duration>, kind| {
+            let at = timeout.map_or(NEVER, |t| after(from, t));
+            if at < earliest.0 {
+                earliest = (at, kind);
+            }
+        };
+        let closing = self.flags.any(Flags::CLOSING);
+        if !self.queue.is_empty() && !self.flags.any(Flags::CONNECTING) {
+            consider(self.progress_at, self.options.write_stall_timeout, DeadlineKind::WriteStall);
+            if closing {
+                consider(self.progress_at, Some(self.options.close_timeout), DeadlineKind::End);
+            }
+        }
+        if !closing && !self.flags.any(Flags::CONNECTING) {
+            consider(self.active_at, self.options.idle_timeout, DeadlineKind::Idle);
+        }
+        earliest
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DeadlineKind {
+    /// Connecting or closing takes too long.
+    End,
+    WriteStall,
+    Idle,
+}
+
+/// The time `delay` after `from`, in nanoseconds; [`NEVER`] where it would overflow.
+#[inline]
+pub(crate) fn after(from: u64, delay: Duration) -> u64 {
+    u64::try_from(delay.as_nanos()).map_or(NEVER, |nanos| from.saturating_add(nanos))
+}

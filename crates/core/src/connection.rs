@@ -1,0 +1,277 @@
+//! A view of one connection, for as long as a handler needs it.
+//!
+//! The rule: nothing here blocks, and nothing here makes an event before the next call of
+//! `next_event`. Methods come in four families: getters, input, output, ending.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::conn::{Conn, Flags};
+use crate::event_loop::EventLoop;
+use crate::sys::{Os, System};
+use crate::turn::Current;
+use crate::{CloseReason, ConnId, Error, ErrorKind};
+
+/// A connection of an [`EventLoop`], borrowed by [`EventLoop::conn`].
+pub struct Connection<'a, S: System = Os> {
+    el: &'a mut EventLoop<S>,
+    slot: u32,
+}
+
+impl<'a, S: System> Connection<'a, S> {
+    pub(crate) fn new(el: &'a mut EventLoop<S>, slot: u32) -> Self {
+        Self { el, slot }
+    }
+
+    /// The handle of the connection.
+    #[must_use]
+    pub fn id(&self) -> ConnId {
+        ConnId(self.el.conns.key(self.slot))
+    }
+
+    /// The address of the peer.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.conn().peer
+    }
+
+    /// The address of this side.
+    ///
+    /// # Errors
+    ///
+    /// `EBADF` once the connection is dead.
+    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+        let socket = self.conn().socket.as_ref();
+        let addr = socket.map_or(Err(rustix::io::Errno::BADF), |s| self.el.sys.local_addr(s));
+        addr.map_err(|e| Error::os("local address", e))
+    }
+
+    /// The word of the program's own; 0 until it is set.
+    #[must_use]
+    #[inline]
+    pub fn user_data(&self) -> u64 {
+        self.conn().user_data
+    }
+
+    /// Sets the word of the program's own.
+    pub fn set_user_data(&mut self, word: u64) {
+        self.conn_mut().user_data = word;
+    }
+
+    /// Bytes that wait to be taken by the kernel.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.conn().queue.len()
+    }
+
+    /// Whether [`send`](Self::send) may still succeed: the connection is neither closing nor dead
+    /// and has not shut down its writing side.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        !self.conn().flags.any(Flags::NO_SEND)
+    }
+
+    /// The bytes that were received and not consumed. Those left by one handler are offered again
+    /// together with what arrives next, so a message in parts needs no second buffer.
+    #[must_use]
+    #[inline]
+    pub fn received(&self) -> &[u8] {
+        if self.is_here() {
+            &self.el.read_buf[self.el.unread_here.clone()]
+        } else {
+            self.conn().unread.bytes()
+        }
+    }
+
+    /// Drops the first `n` bytes of [`received`](Self::received), at most all of them.
+    #[inline]
+    pub fn consume(&mut self, n: usize) {
+        if self.is_here() {
+            let here = &mut self.el.unread_here;
+            here.start = here.end.min(here.start.saturating_add(n));
+            return;
+        }
+        self.consume_kept(n);
+    }
+
+    fn consume_kept(&mut self, n: usize) {
+        let (slot, el) = (self.slot, &mut *self.el);
+        let Some(conn) = el.conns.get_mut(slot) else { return };
+        let n = n.min(conn.unread.len());
+        conn.unread.consume(n, &mut el.pool);
+        el.buffered -= n;
+    }
+
+    /// Puts bytes back in front of what is received, as `ungetc` does; they are offered again
+    /// together with what arrives next.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closing`] after `close` or `abort`, [`ErrorKind::OutOfMemory`], and
+    /// [`ErrorKind::QueueFull`] when more than `max_unread` would be unread.
+    pub fn unread(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.settle_here();
+        let refused = |kind| Err(Error::new("unread", kind));
+        let el = &mut *self.el;
+        let Some(conn) = el.conns.get_mut(self.slot) else { return refused(ErrorKind::BadHandle) };
+        if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
+            return refused(ErrorKind::Closing);
+        }
+        if conn.unread.len() + bytes.len() > conn.options.max_unread {
+            return refused(ErrorKind::QueueFull);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if !conn.unread.push_front(bytes, &mut el.pool) {
+            return refused(ErrorKind::OutOfMemory);
+        }
+        el.buffered += bytes.len();
+        Ok(())
+    }
+
+    /// Stops reading until [`resume`](Self::resume). What the kernel holds stays there, and the
+    /// peer stops sending when its window is full. A reset is still noticed.
+    pub fn pause(&mut self) {
+        self.conn_mut().flags.set(Flags::PAUSED);
+    }
+
+    /// Reads again after [`pause`](Self::pause). What is unread is offered again at once.
+    pub fn resume(&mut self) {
+        let slot = self.slot;
+        let conn = self.conn_mut();
+        if !conn.flags.take(Flags::PAUSED) {
+            return;
+        }
+        if !conn.unread.is_empty() && !conn.flags.any(Flags::CLOSING | Flags::DEAD) {
+            conn.flags.set(Flags::OFFER);
+        }
+        self.el.requeue(slot);
+    }
+
+    /// Switches off, or on again, that reading pauses by itself above the high mark; see
+    /// [`ConnOptions::auto_pause`](crate::ConnOptions::auto_pause).
+    pub fn set_auto_pause(&mut self, on: bool) {
+        let slot = self.slot;
+        Arc::make_mut(&mut self.conn_mut().options).auto_pause = on;
+        self.el.requeue(slot);
+    }
+
+    /// Sends `bytes`: all are taken, in order, or none. Never blocks, and a slow peer is no error;
+    /// what the kernel does not take is queued. Small sends of one handler leave together when it
+    /// ends.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::QueueFull`] while more than the hard cap waits,
+    /// [`ErrorKind::Closing`] after `close`, `abort`, `shutdown_write` or the connection's death,
+    /// [`ErrorKind::OutOfMemory`].
+    #[inline]
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.el.send(self.slot, bytes)
+    }
+
+    /// Sends the first `n` bytes of [`received`](Self::received), at most all, and consumes them.
+    /// Large data goes to the kernel straight from where it was received.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send); then nothing is consumed.
+    #[inline]
+    pub fn send_received(&mut self, n: usize) -> Result<(), Error> {
+        if self.is_here() {
+            let el = &mut *self.el;
+            let start = el.unread_here.start;
+            let end = el.unread_here.end.min(start.saturating_add(n));
+            let buf = std::mem::take(&mut el.read_buf);
+            let sent = el.send(self.slot, &buf[start..end]);
+            el.read_buf = buf;
+            sent?;
+            el.unread_here.start = end;
+            return Ok(());
+        }
+        self.send_kept(n)
+    }
+
+    fn send_kept(&mut self, n: usize) -> Result<(), Error> {
+        let el = &mut *self.el;
+        let Some(conn) = el.conns.get_mut(self.slot) else { return Ok(()) };
+        let unread = std::mem::take(&mut conn.unread);
+        let n = n.min(unread.len());
+        let sent = el.send(self.slot, &unread.bytes()[..n]);
+        if let Some(conn) = el.conns.get_mut(self.slot) {
+            conn.unread = unread;
+        }
+        sent?;
+        self.consume_kept(n);
+        Ok(())
+    }
+
+    /// Hands the kernel what was gathered so far, without waiting for the end of the handler.
+    /// Returns how many bytes still wait.
+    pub fn flush(&mut self) -> usize {
+        self.el.flush(self.slot);
+        self.queued()
+    }
+
+    /// Finishes sending (half-close): the peer sees end of stream after all that was sent.
+    /// Receiving goes on. A second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Closing`] after `close`, `abort` or the connection's death.
+    pub fn shutdown_write(&mut self) -> Result<(), Error> {
+        self.el.shutdown_write(self.slot)
+    }
+
+    /// Closes in order: what was sent is flushed, the peer sees end of stream, and `Closed`
+    /// follows when it has finished too, at the latest after a second more or after
+    /// [`close_timeout`](crate::ConnOptions::close_timeout). No more bytes are handed out. A second
+    /// call does nothing.
+    pub fn close(&mut self) {
+        self.el.begin_close(self.slot, CloseReason::ClosedHere, None);
+    }
+
+    /// Resets the connection at once; what was not taken by the kernel is lost and counted in
+    /// `Closed`.
+    pub fn abort(&mut self) {
+        self.el.abort(self.slot);
+    }
+
+    /// Sets or removes the idle timeout, counted from the last byte that moved.
+    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
+        Arc::make_mut(&mut self.conn_mut().options).idle_timeout = timeout;
+        self.el.arm(self.slot);
+    }
+
+    /// Sets or removes the write-stall timeout, counted from the last byte the peer took.
+    pub fn set_write_stall_timeout(&mut self, timeout: Option<Duration>) {
+        Arc::make_mut(&mut self.conn_mut().options).write_stall_timeout = timeout;
+        self.el.arm(self.slot);
+    }
+
+    /// What is unread is in the shared buffer, for the event being handled.
+    #[inline]
+    fn is_here(&self) -> bool {
+        let here = &self.el.unread_here;
+        here.start < here.end && matches!(self.el.current, Current::Data(slot) if slot == self.slot)
+    }
+
+    /// Moves what the handler has not consumed out of the shared buffer.
+    fn settle_here(&mut self) {
+        if matches!(self.el.current, Current::Data(slot) if slot == self.slot) {
+            self.el.keep_unread(self.slot);
+        }
+    }
+
+    #[inline]
+    fn conn(&self) -> &Conn<S::Socket> {
+        self.el.conns.get(self.slot).expect("a view is made of a living connection and borrows its loop")
+    }
+
+    #[inline]
+    fn conn_mut(&mut self) -> &mut Conn<S::Socket> {
+        self.el.conns.get_mut(self.slot).expect("a view is made of a living connection and borrows its loop")
+    }
+}

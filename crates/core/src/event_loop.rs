@@ -1,0 +1,353 @@
+//! The loop: `poll` waits, `next_event` hands out one event.
+//!
+//! The rule: nothing is borrowed while the program handles an event, and whatever the handler left
+//! to be done is done at the next call of `next_event` or `poll`, before anything else.
+//! This file holds the loop's public face; `turn` decides what comes next, `io` moves bytes,
+//! `accept`, `timer` and `lifecycle` do what their names say.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::accept::Listener;
+use crate::buffer::Pool;
+use crate::conn::{Conn, Flags, NEVER, after};
+use crate::deadlines::Deadlines;
+use crate::handle::{self, Kind, LoopId};
+use crate::remote::{Mailbox, Remote};
+use crate::slots::Slots;
+use crate::sys::{Os, Ready, System};
+use crate::timer::Timer;
+use crate::turn::Current;
+use crate::{CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event, LoopOptions};
+
+/// A non-blocking network event loop for one thread.
+///
+/// # Promises
+///
+/// - [`poll`](Self::poll) blocks only when no event is queued; a signal ends it early, with no
+///   error and no event.
+/// - A handle that is stale, of another kind, of another loop, zero or made up gets
+///   [`ErrorKind::BadHandle`], always.
+/// - Every connection ends with exactly one [`Event::Closed`], its last event.
+/// - One connection can't starve the rest: a turn reads from each connection at most once.
+///
+/// # Not promised
+///
+/// - The order of events of different connections.
+/// - That a [`Event::Data`] holds what the peer sent in one piece; TCP has no messages.
+///
+/// # Examples
+///
+/// An echo server, whole:
+///
+/// ```no_run
+/// use echoloop_core::{Event, EventLoop, ListenOptions, LoopOptions};
+///
+/// let mut el = EventLoop::new(LoopOptions::default())?;
+/// el.listen("127.0.0.1:7007".parse().unwrap(), &ListenOptions::default())?;
+/// loop {
+///     el.poll(None)?;
+///     while let Some(event) = el.next_event() {
+///         if let Event::Data { conn } = event {
+///             el.conn(conn)?.send_received(usize::MAX)?;
+///         }
+///     }
+/// }
+/// # #[allow(unreachable_code)]
+/// # Ok::<(), echoloop_core::Error>(())
+/// ```
+pub struct EventLoop<S: System = Os> {
+    pub(crate) sys: S,
+    id: LoopId,
+    pub(crate) options: LoopOptions,
+    pub(crate) conns: Slots<Conn<S::Socket>>,
+    pub(crate) listeners: Slots<Listener<S::Socket>>,
+    pub(crate) timers: Slots<Timer>,
+    pub(crate) deadlines: Deadlines,
+    /// The time of this turn, in nanoseconds of the system's clock.
+    pub(crate) now: u64,
+    start: u64,
+    /// Connections that want a visit in this turn.
+    pub(crate) line: VecDeque<u32>,
+    /// Connections that had their read in this turn and have more.
+    pub(crate) later: Vec<u32>,
+    /// Connections with sends that no flush has seen.
+    pub(crate) dirty: Vec<u32>,
+    /// Connections that the budget holds back from reading.
+    pub(crate) starved: Vec<u32>,
+    /// Listeners that may have a connection to accept.
+    pub(crate) accepting: VecDeque<u32>,
+    pub(crate) accepts_left: usize,
+    /// Listeners that wait for a descriptor to be free.
+    pub(crate) starved_listeners: usize,
+    /// Timers that are due.
+    pub(crate) due: VecDeque<u64>,
+    pub(crate) current: Current,
+    /// One read buffer for all connections; what the current event brought is `unread_here`.
+    pub(crate) read_buf: Vec<u8>,
+    pub(crate) unread_here: std::ops::Range<usize>,
+    pub(crate) pool: Pool,
+    /// Bytes queued and unread in all connections together.
+    pub(crate) buffered: usize,
+    pub(crate) counters: Counters,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) posted: VecDeque<u64>,
+    pub(crate) stop: bool,
+    ready: Vec<Ready>,
+}
+
+impl EventLoop<Os> {
+    /// Makes a loop on the operating system.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when the selector can't be opened (`EMFILE`, `ENOMEM`);
+    /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live.
+    pub fn new(options: LoopOptions) -> Result<Self, Error> {
+        let sys = Os::new(options.events_per_turn.clamp(1, 1 << 16))
+            .map_err(|e| Error::os("create loop", e))?;
+        Self::with_system(sys, options)
+    }
+}
+
+impl<S: System> EventLoop<S> {
+    /// Makes a loop on another [`System`], such as a simulated one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live.
+    pub fn with_system(sys: S, options: LoopOptions) -> Result<Self, Error> {
+        let id = handle::claim_loop()?;
+        let now = sys.now();
+        let mailbox = Arc::new(Mailbox::new(sys.waker(), options.post_capacity));
+        Ok(Self {
+            sys,
+            id,
+            options,
+            conns: Slots::new(Kind::Conn, id),
+            listeners: Slots::new(Kind::Listener, id),
+            timers: Slots::new(Kind::Timer, id),
+            deadlines: Deadlines::default(),
+            now,
+            start: now,
+            line: VecDeque::new(),
+            later: Vec::new(),
+            dirty: Vec::new(),
+            starved: Vec::new(),
+            accepting: VecDeque::new(),
+            accepts_left: 0,
+            starved_listeners: 0,
+            due: VecDeque::new(),
+            current: Current::Nothing,
+            read_buf: Vec::new(),
+            unread_here: 0..0,
+            pool: Pool::default(),
+            buffered: 0,
+            counters: Counters::default(),
+            mailbox,
+            posted: VecDeque::new(),
+            stop: false,
+            ready: Vec::new(),
+        })
+    }
+
+    /// Waits until something happens, at most for `timeout`, and collects it for
+    /// [`next_event`](Self::next_event).
+    ///
+    /// `None` waits for as long as it takes, `Some(Duration::ZERO)` not at all. Returns at once
+    /// when events are queued already, and early when a signal arrives or a
+    /// [`Remote`](crate::Remote) wakes it. A return without an event is possible and normal.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when its selector fails; with a selector of our own it does not.
+    pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.finish_handler();
+        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.sleep_for(timeout) };
+        match self.sys.wait(timeout, &mut self.ready) {
+            Ok(()) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(Error::os("poll", e)),
+        }
+        self.now = self.sys.now();
+        self.counters.turns += 1;
+        self.begin_turn();
+        let mut ready = std::mem::take(&mut self.ready);
+        for report in ready.drain(..) {
+            self.dispatch(report);
+        }
+        self.ready = ready;
+        self.collect_due();
+        Ok(())
+    }
+
+    /// The next event, or `None` when this turn has no more and it is time to
+    /// [`poll`](Self::poll) again.
+    ///
+    /// What the handler of the event before has sent leaves now, in one call for each connection.
+    #[inline]
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.finish_handler();
+        while let Some(slot) = self.line.pop_front() {
+            let event = self.visit(slot);
+            if event.is_some() {
+                return event;
+            }
+        }
+        self.next_other()
+    }
+
+    /// A view of a connection, to read, send and close.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadHandle`].
+    #[inline]
+    pub fn conn(&mut self, id: ConnId) -> Result<Connection<'_, S>, Error> {
+        match self.conns.find(id.0) {
+            Some(slot) => Ok(Connection::new(self, slot)),
+            None => Err(Error::new("find connection", ErrorKind::BadHandle)),
+        }
+    }
+
+    /// Starts to connect to `addr`. The answer is one event: `Connected`, or `Closed` with the
+    /// reason (promise 12). Sends are taken at once and leave when the connection is made.
+    ///
+    /// # Errors
+    ///
+    /// Only those of this machine, such as `EMFILE`, or `EADDRINUSE` for the local address. A
+    /// refusal by the peer is always the reason of `Closed`, even when it is known at once.
+    pub fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<ConnId, Error> {
+        let failed = |e| Error::os("connect", e).at(addr);
+        let opened = match self.sys.connect(addr, options) {
+            Err(e) if own_fault(e) => return Err(failed(e)),
+            opened => opened,
+        };
+        let (socket, refused) = match opened {
+            Ok(socket) => (Some(socket), None),
+            Err(e) => (None, Some(CloseReason::ConnectFailed(e.raw_os_error()))),
+        };
+        let mut conn = Conn::new(socket, addr, Arc::new(options.conn.clone()), self.now);
+        conn.flags.set(Flags::CONNECTING);
+        conn.ends_by = options.timeout.map_or(NEVER, |t| after(self.sys.now(), t));
+        let key = self.conns.insert(conn)?;
+        let slot = handle::slot_of(key);
+        if let Some(reason) = refused {
+            self.terminate(slot, reason);
+            return Ok(ConnId(key));
+        }
+        if let Err(e) = self.register(slot) {
+            self.conns.remove(slot);
+            return Err(failed(e));
+        }
+        self.arm(slot);
+        Ok(ConnId(key))
+    }
+
+    /// A handle to this loop for other threads (promise 15).
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote::new(Arc::clone(&self.mailbox))
+    }
+
+    /// The time of this turn since the loop was made. Read once a turn, so all that happens in a
+    /// turn happens at one time.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.now - self.start)
+    }
+
+    /// The number of this loop, which is part of all its handles.
+    #[must_use]
+    pub fn id(&self) -> LoopId {
+        self.id
+    }
+
+    /// How many connections there are, those that are closing included.
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// All connections, those that are closing included, in no particular order.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnId> {
+        self.conns.keys().map(ConnId).collect()
+    }
+
+    /// Handles of all kinds that are alive in this loop.
+    #[must_use]
+    pub fn live_handles(&self) -> usize {
+        self.conns.len() + self.listeners.len() + self.timers.len()
+    }
+
+    /// Bytes queued and unread in all connections together.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    /// What this loop has done so far.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Closes all listeners, and all connections as [`Connection::close`] does, with the reason
+    /// [`CloseReason::ShutDown`] and `deadline` instead of each one's close timeout.
+    ///
+    /// The loop goes on: poll until [`connection_count`](Self::connection_count) is 0.
+    pub fn shut_down(&mut self, deadline: Duration) {
+        let listeners: Vec<u64> = self.listeners.keys().collect();
+        for key in listeners {
+            let _ = self.close_listener(crate::ListenerId(key));
+        }
+        let conns: Vec<u64> = self.conns.keys().collect();
+        for key in conns {
+            self.begin_close(handle::slot_of(key), CloseReason::ShutDown, Some(deadline));
+        }
+    }
+
+    /// How long `poll` may sleep: `timeout`, but not past the next deadline.
+    fn sleep_for(&self, timeout: Option<Duration>) -> Option<Duration> {
+        if timeout == Some(Duration::ZERO) {
+            return timeout;
+        }
+        let Some(at) = self.deadlines.earliest() else { return timeout };
+        // Handlers may have taken their time since the turn began, so the clock is read again.
+        let left = Duration::from_nanos(at.saturating_sub(self.sys.now()));
+        Some(timeout.map_or(left, |t| t.min(left)))
+    }
+}
+
+/// Errors of `connect` that say nothing about the peer: report them to the caller at once.
+fn own_fault(e: rustix::io::Errno) -> bool {
+    use rustix::io::Errno;
+    matches!(
+        e,
+        Errno::MFILE
+            | Errno::NFILE
+            | Errno::NOBUFS
+            | Errno::NOMEM
+            | Errno::ADDRINUSE
+            | Errno::ADDRNOTAVAIL
+            | Errno::AFNOSUPPORT
+            | Errno::INVAL
+            | Errno::ACCESS
+            | Errno::PERM
+    )
+}
+
+impl<S: System> Drop for EventLoop<S> {
+    fn drop(&mut self) {
+        self.finish_handler();
+        self.mailbox.close();
+        let last = self
+            .conns
+            .last_generation()
+            .max(self.listeners.last_generation())
+            .max(self.timers.last_generation());
+        handle::release_loop(self.id, last);
+    }
+}

@@ -1,0 +1,68 @@
+//! The core of echoloop: one non-blocking network event loop, in pull style.
+//!
+//! [`EventLoop::poll`] waits, [`EventLoop::next_event`] hands out one [`Event`]. Events are ids and
+//! kinds; the bytes are read and sent through a short-lived view, [`Connection`]. Nothing is
+//! borrowed while a program handles an event, so it may send, close, start timers or close the very
+//! connection it is handling, from anywhere.
+//!
+//! ```
+//! use std::time::Duration;
+//! use echoloop_core::{ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions};
+//!
+//! let mut el = EventLoop::new(LoopOptions::default())?;
+//! let listener = el.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default())?;
+//! let addr = el.listener_addr(listener)?;
+//! let client = el.connect(addr, &ConnectOptions::default())?;
+//! el.conn(client)?.send(b"hello")?; // Taken at once, sent when the connection is made.
+//!
+//! let mut echoed = Vec::new();
+//! while echoed.len() < 5 {
+//!     el.poll(Some(Duration::from_secs(5)))?;
+//!     while let Some(event) = el.next_event() {
+//!         match event {
+//!             Event::Data { conn } if conn == client => {
+//!                 let mut view = el.conn(conn)?;
+//!                 echoed.extend_from_slice(view.received());
+//!                 view.consume(usize::MAX);
+//!             }
+//!             Event::Data { conn } => el.conn(conn)?.send_received(usize::MAX)?,
+//!             _ => {}
+//!         }
+//!     }
+//! }
+//! assert_eq!(echoed, b"hello");
+//! # Ok::<(), echoloop_core::Error>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod buffer;
+mod conn;
+mod connection;
+mod counters;
+mod deadlines;
+mod error;
+mod event;
+mod event_loop;
+mod handle;
+mod io;
+mod lifecycle;
+mod options;
+mod remote;
+mod slots;
+pub mod sys;
+#[cfg(any(test, feature = "sim"))]
+mod testing;
+mod timer;
+mod turn;
+
+pub use connection::Connection;
+pub use counters::Counters;
+pub use error::{Error, ErrorKind, errno_name, errno_text};
+pub use event::{CloseReason, Deadline, Event};
+pub use event_loop::EventLoop;
+pub use handle::{ConnId, Kind, ListenerId, LoopId, MAX_LOOPS, TimerId};
+pub use options::{ConnOptions, ConnectOptions, ListenOptions, LoopOptions};
+pub use remote::Remote;
+pub use timer::TimerSpec;

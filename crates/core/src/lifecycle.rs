@@ -1,0 +1,253 @@
+//! How connections begin and end: connect's answer, close, abort, deadlines.
+//!
+//! The rule: `terminate` is the only way to die. It closes the socket, keeps the reason and leaves
+//! the connection in the line to tell `Closed`, once. Closing is orderly: flush, shut down the
+//! writing side, then discard input until the peer has finished or [`LINGER`] is over. A socket
+//! that is closed while input is still coming answers it with a reset, and a reset can destroy
+//! what the peer has not read yet (RFC 9112, 9.6, on the same matter in HTTP).
+
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::conn::{DeadlineKind, Flags, NEVER, after};
+use crate::deadlines::{DeadlineId, Owner};
+use crate::event_loop::EventLoop;
+use crate::io::errno_reason;
+use crate::sys::System;
+use crate::turn::Current;
+use crate::{CloseReason, ConnId, Deadline, Error, ErrorKind, Event};
+
+/// How long a flushed connection waits for its peer to finish. The kernel goes on delivering
+/// after that.
+const LINGER: Duration = Duration::from_secs(1);
+/// Reads that discard input in one visit of a closing connection.
+const DISCARDS: usize = 8;
+
+impl<S: System> EventLoop<S> {
+    /// Registers a connection's socket, once, under its key.
+    pub(crate) fn register(&mut self, slot: u32) -> Result<(), Errno> {
+        let key = self.conns.key(slot);
+        match self.conns.get(slot).and_then(|c| c.socket.as_ref()) {
+            Some(socket) => self.sys.register(socket, key),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the answer of a connect under way.
+    pub(crate) fn finish_connect(&mut self, slot: u32) -> Option<Event> {
+        let conn = self.conns.get_mut(slot)?;
+        if !conn.flags.take(Flags::FLUSH | Flags::ERROR) {
+            return None;
+        }
+        let socket = conn.socket.as_ref()?;
+        if let Some(e) = self.sys.take_error(socket) {
+            self.terminate(slot, CloseReason::ConnectFailed(e.raw_os_error()));
+            return None;
+        }
+        conn.flags.clear(Flags::CONNECTING);
+        conn.flags.set(Flags::WRITABLE);
+        conn.ends_by = NEVER;
+        conn.active_at = self.now;
+        conn.progress_at = self.now;
+        self.counters.connected += 1;
+        self.arm(slot);
+        self.flush(slot);
+        let conn = self.conns.get_mut(slot)?;
+        if conn.flags.any(Flags::FINISHING) && conn.queue.is_empty() {
+            self.finish_sending(slot);
+        }
+        self.current = Current::Told(slot);
+        Some(Event::Connected { conn: ConnId(self.conns.key(slot)) })
+    }
+
+    /// Starts an orderly close; the first reason stays.
+    pub(crate) fn begin_close(&mut self, slot: u32, reason: CloseReason, within: Option<Duration>) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.flags.any(Flags::DEAD) {
+            return;
+        }
+        let within = within.unwrap_or(conn.options.close_timeout);
+        let ends_by = after(self.now, within);
+        if conn.flags.any(Flags::CLOSING) {
+            conn.ends_by = conn.ends_by.min(ends_by);
+            return self.arm(slot);
+        }
+        conn.reason = reason;
+        if conn.flags.any(Flags::CONNECTING) {
+            return self.terminate(slot, reason);
+        }
+        conn.flags.set(Flags::CLOSING);
+        conn.flags.clear(Flags::PAUSED | Flags::OFFER | Flags::CONGESTED);
+        conn.flags.clear(Flags::TELL_CONGESTED | Flags::TELL_DRAINED);
+        self.buffered -= conn.unread.len();
+        conn.unread.clear(&mut self.pool);
+        conn.progress_at = self.now;
+        // A peer that has finished sending may take its time to read what it is owed, as long as
+        // it goes on reading.
+        conn.ends_by = if reason == CloseReason::PeerFinished { NEVER } else { ends_by };
+        self.arm(slot);
+        self.progress_close(slot);
+        self.requeue(slot);
+    }
+
+    /// After the handler of end of stream: by default close, half-open stay.
+    pub(crate) fn peer_finished(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get(slot) else { return };
+        if conn.options.half_open && !conn.flags.any(Flags::FINISHED) {
+            return;
+        }
+        self.begin_close(slot, CloseReason::PeerFinished, None);
+    }
+
+    /// Takes a closing connection as far as it goes.
+    pub(crate) fn progress_close(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if !conn.queue.is_empty() || conn.flags.any(Flags::DEAD) {
+            return;
+        }
+        let reason = conn.reason;
+        if conn.flags.any(Flags::EOF) {
+            return self.terminate(slot, reason);
+        }
+        let Some(socket) = conn.socket.as_ref() else { return };
+        if conn.flags.any(Flags::LINGERING) {
+            return;
+        }
+        conn.flags.set(Flags::LINGERING);
+        if !conn.flags.any(Flags::FINISHED) {
+            conn.flags.set(Flags::FINISHED);
+            if self.sys.shutdown_write(socket).is_err() {
+                return self.terminate(slot, reason);
+            }
+        }
+        conn.ends_by = conn.ends_by.min(after(self.now, LINGER));
+        self.arm(slot);
+    }
+
+    /// Reads what a closing connection still gets, to see the peer finish. Only for visits: it
+    /// overwrites the shared buffer, which a handler may be looking at.
+    pub(crate) fn discard_input(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let (reason, size) = (conn.reason, self.read_buf.len());
+        let Some(socket) = conn.socket.as_ref() else { return };
+        if !conn.flags.any(Flags::LINGERING) {
+            return;
+        }
+        for _ in 0..DISCARDS {
+            if !conn.flags.any(Flags::READABLE) || size == 0 {
+                return;
+            }
+            match self.sys.recv(socket, &mut self.read_buf) {
+                // Everything was flushed before, so any end is the good end.
+                Ok(0) => return self.terminate(slot, reason),
+                Ok(n) if n < size && !conn.flags.any(Flags::READ_CLOSED) => {
+                    conn.flags.clear(Flags::READABLE);
+                }
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => conn.flags.clear(Flags::READABLE),
+                Err(_) => return self.terminate(slot, reason),
+            }
+        }
+    }
+
+    /// Shuts down the writing side, the queue being empty.
+    pub(crate) fn finish_sending(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.flags.any(Flags::FINISHED | Flags::DEAD | Flags::CONNECTING) {
+            return;
+        }
+        conn.flags.set(Flags::FINISHED);
+        let Some(socket) = conn.socket.as_ref() else { return };
+        if let Err(e) = self.sys.shutdown_write(socket) {
+            return self.terminate(slot, errno_reason(e));
+        }
+        if conn.flags.any(Flags::EOF) {
+            self.begin_close(slot, CloseReason::PeerFinished, None);
+        }
+    }
+
+    /// Resets the connection at once.
+    pub(crate) fn abort(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if let Some(socket) = conn.socket.take() {
+            self.sys.abort(socket);
+        }
+        self.terminate(slot, CloseReason::AbortedHere);
+    }
+
+    /// Ends a connection: its socket is closed, `Closed` is to be told. What waits to be sent is
+    /// kept until then, to be counted.
+    pub(crate) fn terminate(&mut self, slot: u32, reason: CloseReason) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.flags.any(Flags::DEAD) {
+            return;
+        }
+        conn.reason = reason;
+        conn.flags.set(Flags::DEAD);
+        conn.flags.clear(Flags::CONNECTING);
+        let deadline = std::mem::replace(&mut conn.deadline, DeadlineId::NONE);
+        if let Some(socket) = conn.socket.take() {
+            self.sys.close(socket);
+        }
+        self.deadlines.remove(deadline);
+        self.descriptor_freed();
+        self.requeue(slot);
+    }
+
+    /// Arms the connection's deadline if it is earlier than what is armed. One that moved to a
+    /// later time is left to fire and be armed anew, so traffic costs nothing here.
+    pub(crate) fn arm(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let (at, _) = conn.next_deadline();
+        if at == NEVER || conn.flags.any(Flags::DEAD) {
+            return;
+        }
+        if conn.deadline == DeadlineId::NONE {
+            conn.deadline = self.deadlines.add(Owner::Conn(slot));
+        }
+        if self.deadlines.at(conn.deadline).is_none_or(|armed| at < armed) {
+            self.deadlines.arm(conn.deadline, at);
+        }
+    }
+
+    /// A connection's deadline fired: end it if it is really due, else arm it anew.
+    pub(crate) fn conn_due(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else { return };
+        if conn.flags.any(Flags::READABLE) && conn.may_read() {
+            conn.active_at = self.now; // Bytes have come, only not been read yet.
+        }
+        if conn.flags.any(Flags::FLUSH) {
+            conn.progress_at = self.now; // Likewise for room to send.
+        }
+        let (at, kind) = conn.next_deadline();
+        if at > self.now {
+            return self.arm(slot);
+        }
+        let flushed = conn.queue.is_empty();
+        let reason = match kind {
+            DeadlineKind::WriteStall => CloseReason::TimedOut(Deadline::WriteStall),
+            DeadlineKind::Idle => CloseReason::TimedOut(Deadline::Idle),
+            DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => {
+                CloseReason::TimedOut(Deadline::Connect)
+            }
+            DeadlineKind::End if flushed => conn.reason,
+            DeadlineKind::End => CloseReason::TimedOut(Deadline::Close),
+        };
+        self.terminate(slot, reason);
+    }
+
+    /// Answers `shutdown_write`.
+    pub(crate) fn shutdown_write(&mut self, slot: u32) -> Result<(), Error> {
+        let refused = Err(Error::new("shutdown_write", ErrorKind::Closing));
+        let Some(conn) = self.conns.get_mut(slot) else { return refused };
+        if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
+            return refused;
+        }
+        conn.flags.set(Flags::FINISHING);
+        if conn.queue.is_empty() {
+            self.finish_sending(slot);
+        }
+        Ok(())
+    }
+}

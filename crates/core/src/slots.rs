@@ -1,0 +1,181 @@
+//! A table of objects by generational handle.
+//!
+//! The rule: a key that was given out once is never given out again, so a stale handle can't reach
+//! the object that took its slot. The crate `slotmap` keeps the same rule, but its keys spend all
+//! 64 bits on slot and generation; ours also carry kind and loop (see `handle`).
+
+use crate::handle::{Kind, LoopId, MAX_GENERATION, MAX_SLOTS, generation_of, pack, slot_of};
+use crate::{Error, ErrorKind};
+
+const NO_SLOT: u32 = u32::MAX;
+
+pub(crate) struct Slots<T> {
+    entries: Vec<Entry<T>>,
+    free: u32,
+    len: usize,
+    kind: Kind,
+    loop_id: LoopId,
+    last_generation: u32,
+}
+
+struct Entry<T> {
+    /// The whole handle while the slot is taken; while it is free, that of its next tenant with
+    /// the odd bit off, which no caller's handle can equal by way of this crate.
+    key: u64,
+    state: State<T>,
+}
+
+enum State<T> {
+    Taken(T),
+    Free { next: u32 },
+}
+
+impl<T> Slots<T> {
+    pub(crate) fn new(kind: Kind, loop_id: LoopId) -> Self {
+        Self {
+            entries: Vec::new(),
+            free: NO_SLOT,
+            len: 0,
+            kind,
+            loop_id,
+            last_generation: loop_id.first_generation,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The highest generation of any handle given out, for the next loop of this number.
+    pub(crate) fn last_generation(&self) -> u32 {
+        self.last_generation
+    }
+
+    /// Puts `value` into a free slot and returns its key.
+    pub(crate) fn insert(&mut self, value: T) -> Result<u64, Error> {
+        if self.free != NO_SLOT {
+            let slot = self.free;
+            let entry = &mut self.entries[slot as usize];
+            let State::Free { next } = entry.state else { unreachable!("the free list holds free slots") };
+            self.free = next;
+            entry.key |= 1;
+            entry.state = State::Taken(value);
+            self.len += 1;
+            return Ok(entry.key);
+        }
+        if self.entries.len() == MAX_SLOTS || self.entries.try_reserve(1).is_err() {
+            return Err(Error::new("create handle", ErrorKind::TooMany));
+        }
+        let key = pack(self.kind, self.loop_id.index, self.entries.len() as u32, self.loop_id.first_generation);
+        self.entries.push(Entry { key, state: State::Taken(value) });
+        self.len += 1;
+        Ok(key)
+    }
+
+    /// The slot behind a caller's key, if the key is that of a living object.
+    #[inline]
+    pub(crate) fn find(&self, key: u64) -> Option<u32> {
+        let slot = slot_of(key);
+        let entry = self.entries.get(slot as usize)?;
+        // A free slot's key is even; an even key asked for must not match it.
+        (entry.key == key && key & 1 == 1).then_some(slot)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: u32) -> Option<&T> {
+        match &self.entries.get(slot as usize)?.state {
+            State::Taken(value) => Some(value),
+            State::Free { .. } => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut T> {
+        match &mut self.entries.get_mut(slot as usize)?.state {
+            State::Taken(value) => Some(value),
+            State::Free { .. } => None,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn key(&self, slot: u32) -> u64 {
+        self.entries[slot as usize].key
+    }
+
+    pub(crate) fn remove(&mut self, slot: u32) -> Option<T> {
+        let entry = self.entries.get_mut(slot as usize)?;
+        if matches!(entry.state, State::Free { .. }) {
+            return None;
+        }
+        let generation = generation_of(entry.key);
+        let retired = generation == MAX_GENERATION;
+        let next = if retired { NO_SLOT } else { self.free };
+        let State::Taken(value) = std::mem::replace(&mut entry.state, State::Free { next }) else {
+            unreachable!("checked above");
+        };
+        self.len -= 1;
+        if retired {
+            entry.key = 0;
+            return Some(value);
+        }
+        entry.key = pack(self.kind, self.loop_id.index, slot, generation + 1) & !1;
+        self.last_generation = self.last_generation.max(generation + 1);
+        self.free = slot;
+        Some(value)
+    }
+
+    /// The keys of all living objects, in no particular order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u64> + '_ {
+        self.entries.iter().filter(|e| matches!(e.state, State::Taken(_))).map(|e| e.key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slots() -> Slots<u32> {
+        Slots::new(Kind::Timer, LoopId { index: 7, first_generation: 1 })
+    }
+
+    #[test]
+    fn a_removed_key_never_finds_the_next_tenant() {
+        let mut s = slots();
+        let first = s.insert(1).unwrap();
+        let slot = s.find(first).unwrap();
+        assert_eq!(s.remove(slot), Some(1));
+        let second = s.insert(2).unwrap();
+        assert_eq!(slot_of(first), slot_of(second));
+        assert_eq!(s.find(first), None);
+        assert_eq!(s.find(second), Some(slot));
+    }
+
+    #[test]
+    fn zero_even_foreign_and_random_keys_are_refused() {
+        let mut s = slots();
+        let key = s.insert(1).unwrap();
+        let freed = s.insert(2).unwrap();
+        s.remove(s.find(freed).unwrap());
+        for bit in 0..64 {
+            assert_eq!(s.find(key ^ 1 << bit), None, "bit {bit}");
+            let flipped = freed ^ 1 << bit;
+            assert!(flipped == key || s.find(flipped).is_none(), "bit {bit}");
+        }
+        assert_eq!(s.find(0), None);
+        assert_eq!(s.find(u64::MAX), None);
+        let next = pack(Kind::Timer, 7, slot_of(freed), generation_of(freed) + 1);
+        assert_eq!(s.find(next & !1), None, "the key of a free slot is not a handle");
+        assert_eq!(s.find(next), None, "nor is the handle of its next tenant");
+    }
+
+    #[test]
+    fn a_slot_whose_generation_would_wrap_is_retired() {
+        let mut s: Slots<u32> =
+            Slots::new(Kind::Timer, LoopId { index: 7, first_generation: MAX_GENERATION });
+        let last = s.insert(1).unwrap();
+        s.remove(s.find(last).unwrap());
+        let other = s.insert(2).unwrap();
+        assert_ne!(slot_of(last), slot_of(other));
+        assert_eq!(s.find(last), None);
+    }
+}

@@ -1,0 +1,84 @@
+//! The narrow interface to the operating system, and its contract.
+//!
+//! All that a loop asks of the kernel goes through [`System`]. [`Os`] is the real one; the feature
+//! `sim` adds `Sim`, an in-memory network with a clock of its own that cuts every read and write
+//! into random pieces and fails at random, from a seed.
+//!
+//! # The contract
+//!
+//! An implementation must keep this, and the loop relies on nothing else:
+//!
+//! 1. **Nothing blocks but `wait`.** Every other call answers at once; "not now" is `EAGAIN`.
+//! 2. **Registration is once, for both directions, for life.** `accept` and `connect` do not
+//!    register; the loop calls `register` once, with a token, and never again.
+//! 3. **Readiness is edge-triggered.** After a call answered `EAGAIN`, or read or wrote less than
+//!    it was offered, the next `wait` after the socket becomes ready again reports it. Between
+//!    those it may report at any time, also wrongly: readiness is a hint.
+//! 4. **A short read means drained**, unless the report carried `read_closed` or `error`: then end
+//!    of stream or the error is still to be read, and no further report will come for it.
+//! 5. **`wait` answers `EINTR` when a signal came**, and then has reported nothing.
+//! 6. **`recv` of 0 bytes is end of stream**, and is repeated by every further `recv`.
+//! 7. **`send` raises no SIGPIPE**: a dead peer is `EPIPE` or `ECONNRESET`.
+//! 8. **After `close` or `abort` no report carries the token**, save those already handed out;
+//!    `close` lets the kernel deliver what it took, `abort` resets the connection.
+//! 9. **The clock is monotonic**, in nanoseconds from any fixed point.
+//! 10. **`connect` may answer at once or later**: `Ok` means under way. A report of writability or
+//!     an error is the answer, and `take_error` tells which.
+
+mod os;
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+pub use os::Os;
+//SIM
+use crate::{ConnectOptions, ListenOptions};
+
+/// The token by which `wait` reports that a [`Waker`] was used.
+pub(crate) const WAKER: u64 = 0;
+
+/// One report of readiness.
+#[derive(Clone, Copy, Debug)]
+pub struct Ready {
+    /// The token the socket was registered with, or 0 for the waker.
+    pub token: u64,
+    /// A read may find something.
+    pub readable: bool,
+    /// A write may be taken.
+    pub writable: bool,
+    /// The peer has finished sending; end of stream is to be read after the bytes before it.
+    pub read_closed: bool,
+    /// The socket has failed or hung up.
+    pub error: bool,
+}
+
+/// Ends a `wait`, now or the next, from any thread.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// The operating system as the loop sees it; the module's documentation is its contract.
+#[allow(missing_docs, reason = "the contract above says it all at once")]
+pub trait System {
+    /// An open socket. Dropping it closes it.
+    type Socket;
+
+    fn now(&self) -> u64;
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno>;
+    fn waker(&self) -> Waker;
+    fn register(&mut self, socket: &Self::Socket, token: u64) -> Result<(), Errno>;
+
+    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<Self::Socket, Errno>;
+    fn accept(&mut self, listener: &Self::Socket) -> Result<(Self::Socket, SocketAddr), Errno>;
+    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<Self::Socket, Errno>;
+    fn take_error(&mut self, socket: &Self::Socket) -> Option<Errno>;
+    fn local_addr(&self, socket: &Self::Socket) -> Result<SocketAddr, Errno>;
+
+    fn recv(&mut self, socket: &Self::Socket, buf: &mut [u8]) -> Result<usize, Errno>;
+    fn send(&mut self, socket: &Self::Socket, bufs: &[IoSlice<'_>]) -> Result<usize, Errno>;
+    fn shutdown_write(&mut self, socket: &Self::Socket) -> Result<(), Errno>;
+    fn close(&mut self, socket: Self::Socket);
+    fn abort(&mut self, socket: Self::Socket);
+}

@@ -1,0 +1,171 @@
+//! The real system: mio for readiness, socket2 to make sockets, rustix for the calls on them.
+//!
+//! The rule: no call here may raise SIGPIPE. std's and mio's vectored writes are `writev(2)`,
+//! which does; `sendmsg` and `send` with MSG_NOSIGNAL do not. Descriptors are close-on-exec.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Ready, System, WAKER, Waker};
+use crate::{ConnectOptions, ListenOptions};
+
+/// The operating system.
+pub struct Os {
+    poll: Poll,
+    registry: Registry,
+    events: Events,
+    waker: Arc<mio::Waker>,
+    start: Instant,
+}
+
+impl Os {
+    /// Opens the selector; one turn takes at most `events_per_turn` reports from it.
+    pub(crate) fn new(events_per_turn: usize) -> Result<Self, Errno> {
+        let poll = Poll::new().map_err(errno)?;
+        let registry = poll.registry().try_clone().map_err(errno)?;
+        let waker = mio::Waker::new(&registry, Token(WAKER as usize)).map_err(errno)?;
+        Ok(Self {
+            poll,
+            registry,
+            events: Events::with_capacity(events_per_turn),
+            waker: Arc::new(waker),
+            start: Instant::now(),
+        })
+    }
+}
+
+impl System for Os {
+    type Socket = OwnedFd;
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno> {
+        self.poll.poll(&mut self.events, timeout).map_err(errno)?;
+        ready.extend(self.events.iter().map(|event| Ready {
+            token: event.token().0 as u64,
+            readable: event.is_readable(),
+            writable: event.is_writable(),
+            read_closed: event.is_read_closed(),
+            error: event.is_error() || event.is_write_closed(),
+        }));
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let waker = Arc::clone(&self.waker);
+        Arc::new(move || {
+            // The only failure is a full eventfd counter, and then the loop is awake anyway.
+            let _ = waker.wake();
+        })
+    }
+
+    fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        self.registry
+            .register(&mut SourceFd(&socket.as_raw_fd()), Token(token as usize), both)
+            .map_err(errno)
+    }
+
+    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
+        let open = || -> io::Result<OwnedFd> {
+            let socket = stream_socket(addr)?;
+            if addr.is_ipv6() {
+                socket.set_only_v6(options.ipv6_only)?;
+            }
+            socket.set_reuse_address(options.reuse_address)?;
+            if options.reuse_port {
+                socket.set_reuse_port(true)?;
+            }
+            // Linux hands TCP_NODELAY of a listener down to what it accepts: one call, not one each.
+            socket.set_tcp_nodelay(options.conn.nodelay)?;
+            socket.bind(&addr.into())?;
+            socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+            Ok(socket.into())
+        };
+        open().map_err(errno)
+    }
+
+    fn accept(&mut self, listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, addr) = rustix::net::acceptfrom_with(listener, flags)?;
+        // A peer that reset before it was accepted may come without an address.
+        let addr = addr.and_then(|a| SocketAddr::try_from(a).ok());
+        Ok((socket, addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))))
+    }
+
+    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
+        let open = || -> io::Result<OwnedFd> {
+            let socket = stream_socket(addr)?;
+            socket.set_tcp_nodelay(options.conn.nodelay)?;
+            if let Some(local) = options.local {
+                socket.bind(&local.into())?;
+            }
+            Ok(socket.into())
+        };
+        let socket = open().map_err(errno)?;
+        match rustix::net::connect(&socket, &addr) {
+            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn take_error(&mut self, socket: &OwnedFd) -> Option<Errno> {
+        match sockopt::socket_error(socket) {
+            Ok(Ok(())) => None,
+            Ok(Err(e)) | Err(e) => Some(e),
+        }
+    }
+
+    fn local_addr(&self, socket: &OwnedFd) -> Result<SocketAddr, Errno> {
+        let addr = rustix::net::getsockname(socket)?;
+        SocketAddr::try_from(addr).map_err(|_| Errno::AFNOSUPPORT)
+    }
+
+    #[inline]
+    fn recv(&mut self, socket: &OwnedFd, buf: &mut [u8]) -> Result<usize, Errno> {
+        rustix::net::recv(socket, buf, RecvFlags::empty()).map(|(n, _)| n)
+    }
+
+    #[inline]
+    fn send(&mut self, socket: &OwnedFd, bufs: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        if let [one] = bufs {
+            return rustix::net::send(socket, one, SendFlags::NOSIGNAL);
+        }
+        rustix::net::sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+    }
+
+    fn shutdown_write(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
+        rustix::net::shutdown(socket, Shutdown::Write)
+    }
+
+    fn close(&mut self, socket: OwnedFd) {
+        // A duplicate of the descriptor (a fork, say) would keep a closed one firing its token.
+        let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+    }
+
+    fn abort(&mut self, socket: OwnedFd) {
+        let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        self.close(socket);
+    }
+}
+
+fn stream_socket(addr: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn errno(e: io::Error) -> Errno {
+    Errno::from_io_error(&e).unwrap_or(Errno::IO)
+}
