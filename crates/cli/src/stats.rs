@@ -1,0 +1,70 @@
+//! The line of figures: kept up to date on a terminal, a new line each time elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use echoloop_server::Counters;
+
+/// Prints figures once an interval.
+pub(crate) struct Stats {
+    last: Counters,
+    last_at: Duration,
+    live: bool,
+}
+
+impl Stats {
+    pub(crate) fn new() -> Self {
+        Self { last: Counters::default(), last_at: Duration::ZERO, live: io::stdout().is_terminal() }
+    }
+
+    /// Prints what happened since the last time. A closed standard output is not our concern.
+    pub(crate) fn print(&mut self, now: Duration, counters: &Counters, open: usize, refused: u64) {
+        let seconds = (now - self.last_at).as_secs_f64().max(1e-9);
+        let line = format!(
+            "{open} open, {} accepted, {refused} refused, {:.0} reads/s, {}/s in, {}/s out",
+            counters.accepted,
+            (counters.reads - self.last.reads) as f64 / seconds,
+            bytes((counters.bytes_received - self.last.bytes_received) as f64 / seconds),
+            bytes((counters.bytes_sent - self.last.bytes_sent) as f64 / seconds),
+        );
+        self.last = *counters;
+        self.last_at = now;
+        let mut out = io::stdout().lock();
+        // Carriage return and "erase to end of line" (ECMA-48 EL) rewrite the line in place.
+        let _ = if self.live { write!(out, "\r{line}\x1b[K") } else { writeln!(out, "{line}") };
+        let _ = out.flush();
+    }
+
+    /// Leaves the live line, so that what follows starts on one of its own.
+    pub(crate) fn finish(&self) {
+        if self.live {
+            println!();
+        }
+    }
+}
+
+/// A number of bytes for a person: `1.5 MiB`.
+pub(crate) fn bytes(n: f64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut n = n;
+    for unit in units {
+        if n < 1024.0 {
+            return if unit == "B" { format!("{n:.0} B") } else { format!("{n:.1} {unit}") };
+        }
+        n /= 1024.0;
+    }
+    format!("{n:.1} PiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn bytes_are_told_in_units_of_1024() {
+        assert_eq!(bytes(0.0), "0 B");
+        assert_eq!(bytes(1023.0), "1023 B");
+        assert_eq!(bytes(1536.0), "1.5 KiB");
+        assert_eq!(bytes(70.0 * 1024.0 * 1024.0), "70.0 MiB");
+    }
+}

@@ -1,0 +1,79 @@
+//! The callbacks of a server.
+//!
+//! The rule: every method has a default that does nothing and loses nothing, save `on_data`, whose
+//! default drops what came, so that a program writes down only what it cares about.
+
+use std::net::SocketAddr;
+
+use echoloop_core::{CloseReason, ConnId, Error, ListenerId, TimerId};
+
+use crate::Context;
+
+/// What a program does when something happens. All methods have defaults.
+///
+/// A hook may do anything with any connection through its [`Context`], also close the very one it
+/// is called for. It must not block: the whole loop waits for it.
+pub trait Hooks {
+    /// A connection is open: accepted by `listener`, or made by
+    /// [`Context::connect`] (then `listener` is `None`).
+    fn on_open(&mut self, cx: &mut Context<'_>, conn: ConnId, listener: Option<ListenerId>) {
+        let _ = (cx, conn, listener);
+    }
+
+    /// Bytes came. What is not consumed is offered again with what comes next. The default
+    /// consumes and drops them.
+    fn on_data(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        if let Ok(mut conn) = cx.conn(conn) {
+            conn.consume(usize::MAX);
+        }
+    }
+
+    /// More than the high mark waits to be sent to a slow peer; reading from it is paused unless
+    /// that was switched off. A program that sends unasked should stop until `on_drained`.
+    fn on_congested(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        let _ = (cx, conn);
+    }
+
+    /// After `on_congested`: no more than the low mark waits.
+    fn on_drained(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        let _ = (cx, conn);
+    }
+
+    /// The peer has finished sending. This is the last chance to send it something before the
+    /// connection closes (unless it is half-open).
+    fn on_end_of_stream(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        let _ = (cx, conn);
+    }
+
+    /// The connection has ended; called exactly once for each that was opened, or asked for.
+    /// `unsent` bytes were sent and never left.
+    fn on_close(&mut self, cx: &mut Context<'_>, conn: ConnId, reason: CloseReason, unsent: u64) {
+        let _ = (cx, conn, reason, unsent);
+    }
+
+    /// A timer of the program is due.
+    fn on_timer(&mut self, cx: &mut Context<'_>, timer: TimerId) {
+        let _ = (cx, timer);
+    }
+
+    /// Another thread posted a word.
+    fn on_post(&mut self, cx: &mut Context<'_>, word: u64) {
+        let _ = (cx, word);
+    }
+
+    /// The tick interval has passed: do some other work here.
+    fn on_tick(&mut self, cx: &mut Context<'_>) {
+        let _ = cx;
+    }
+
+    /// The maximum of connections is reached and this peer was refused (its connection reset).
+    fn on_refused(&mut self, cx: &mut Context<'_>, peer: SocketAddr) {
+        let _ = (cx, peer);
+    }
+
+    /// Something went wrong that is no single connection's: accepting is paused, for example.
+    /// The server goes on.
+    fn on_error(&mut self, cx: &mut Context<'_>, error: Error) {
+        let _ = (cx, error);
+    }
+}

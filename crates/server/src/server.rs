@@ -1,0 +1,253 @@
+//! The server: one event loop under a policy.
+//!
+//! The rule: the policy sees every event first, in [`Server::next_event`], and hands on what is the
+//! program's. [`Server::run`] is one loop over it; the C and Python faces are others.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use echoloop_core::{
+    CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenOptions, ListenerId, Remote, TimerId,
+};
+
+use crate::{Context, Hooks, Report, ServerBuilder, ServerCounters};
+
+/// A server on one thread.
+pub struct Server {
+    el: EventLoop,
+    listeners: Vec<ListenerId>,
+    policy: ServerBuilder,
+    tick: Option<TimerId>,
+    drain: Option<Report>,
+    counters: ServerCounters,
+    /// Refused connections whose `Closed` is still to come, within this turn.
+    refused: Vec<ConnId>,
+}
+
+/// What [`Server::next_event`] hands out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerEvent {
+    /// An event of the loop that is the program's.
+    Loop(Event),
+    /// The tick interval has passed.
+    Tick,
+    /// The maximum of connections is reached and this peer was refused. Its connection has no
+    /// other events.
+    Refused {
+        /// Who was refused.
+        peer: SocketAddr,
+    },
+}
+
+impl Server {
+    /// Settings to make a server from.
+    #[must_use]
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    pub(crate) fn start(el: EventLoop, tick: Option<TimerId>, policy: ServerBuilder) -> Result<Self, Error> {
+        let addresses = policy.addresses.clone();
+        let mut server = Self {
+            el,
+            listeners: Vec::new(),
+            policy,
+            tick,
+            drain: None,
+            counters: ServerCounters::default(),
+            refused: Vec::new(),
+        };
+        for addr in addresses {
+            server.listen(addr, None)?;
+        }
+        Ok(server)
+    }
+
+    /// Listens on one more address, with the options of the builder or others.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::listen`].
+    pub fn listen(&mut self, addr: SocketAddr, options: Option<&ListenOptions>) -> Result<ListenerId, Error> {
+        let id = self.el.listen(addr, options.unwrap_or(&self.policy.listen))?;
+        self.listeners.push(id);
+        Ok(id)
+    }
+
+    /// The addresses of all listeners, with the ports that the system chose.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().filter_map(|id| self.el.listener_addr(*id).ok()).collect()
+    }
+
+    /// A handle for other threads. Its `stop` makes [`run`](Self::run) drain and return; a second
+    /// `stop` cuts what is left.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.el.remote()
+    }
+
+    /// The loop, for all that the server has no say in.
+    pub fn event_loop(&mut self) -> &mut EventLoop {
+        &mut self.el
+    }
+
+    /// What the server counts; [`EventLoop::counters`] has the rest.
+    #[must_use]
+    pub fn counters(&self) -> ServerCounters {
+        self.counters
+    }
+
+    /// Serves until a [`Remote`] stops it, then drains, and reports how that went.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`EventLoop::poll`]; none in practice.
+    pub fn run(&mut self, hooks: &mut impl Hooks) -> Result<Report, Error> {
+        loop {
+            if let Some(report) = self.report() {
+                return Ok(report);
+            }
+            log::debug!("waiting for the next event");
+            self.poll(None)?;
+            while let Some(event) = self.next_event() {
+                self.call(hooks, event);
+            }
+        }
+    }
+
+    /// Waits for events, as [`EventLoop::poll`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::poll`].
+    pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.el.poll(timeout)
+    }
+
+    /// The next event that is the program's; see [`EventLoop::next_event`].
+    ///
+    /// [`Event::Stop`] is handed on: whether it ends the program or begins a
+    /// [`drain`](Self::drain) is for the caller to say.
+    #[inline]
+    pub fn next_event(&mut self) -> Option<ServerEvent> {
+        loop {
+            let event = self.el.next_event()?;
+            match event {
+                Event::Data { .. } => return Some(ServerEvent::Loop(event)),
+                Event::Accepted { conn, .. } => {
+                    return Some(self.admit(conn).unwrap_or(ServerEvent::Loop(event)));
+                }
+                Event::Closed { conn, reason, unsent } => {
+                    if self.note_closed(conn, reason, unsent) {
+                        return Some(ServerEvent::Loop(event));
+                    }
+                }
+                Event::Timer { timer } if self.tick == Some(timer) => return Some(ServerEvent::Tick),
+                _ => return Some(ServerEvent::Loop(event)),
+            }
+        }
+    }
+
+    /// Begins to drain: no more is accepted, every connection is flushed and closed, within the
+    /// drain deadline. Poll on until [`report`](Self::report) has the result.
+    pub fn drain(&mut self) {
+        if self.drain.is_some() {
+            return;
+        }
+        self.drain = Some(Report::default());
+        log::debug!("draining {} connections", self.el.connection_count());
+        self.el.shut_down(self.policy.drain_deadline);
+        self.listeners.clear();
+        if let Some(tick) = self.tick.take() {
+            let _ = self.el.cancel_timer(tick);
+        }
+    }
+
+    /// Cuts every connection that is left.
+    pub fn abort_all(&mut self) {
+        for id in self.el.connections() {
+            if let Ok(mut conn) = self.el.conn(id) {
+                conn.abort();
+            }
+        }
+    }
+
+    /// How the drain went, once it has ended.
+    #[must_use]
+    pub fn report(&self) -> Option<Report> {
+        self.drain.filter(|_| self.el.connection_count() == 0)
+    }
+
+    #[inline]
+    fn call(&mut self, hooks: &mut impl Hooks, event: ServerEvent) {
+        let mut drain = false;
+        let cx = &mut Context::new(&mut self.el, &mut drain);
+        match event {
+            ServerEvent::Loop(Event::Data { conn }) => hooks.on_data(cx, conn),
+            ServerEvent::Loop(Event::Accepted { conn, listener }) => hooks.on_open(cx, conn, Some(listener)),
+            ServerEvent::Loop(Event::Connected { conn }) => hooks.on_open(cx, conn, None),
+            ServerEvent::Loop(Event::Congested { conn }) => hooks.on_congested(cx, conn),
+            ServerEvent::Loop(Event::Drained { conn }) => hooks.on_drained(cx, conn),
+            ServerEvent::Loop(Event::EndOfStream { conn }) => hooks.on_end_of_stream(cx, conn),
+            ServerEvent::Loop(Event::Closed { conn, reason, unsent }) => {
+                hooks.on_close(cx, conn, reason, unsent);
+            }
+            ServerEvent::Loop(Event::Timer { timer }) => hooks.on_timer(cx, timer),
+            ServerEvent::Loop(Event::Posted { word }) => hooks.on_post(cx, word),
+            ServerEvent::Loop(Event::AcceptPaused { errno, .. }) => {
+                hooks.on_error(cx, Error::new("accept, paused", ErrorKind::Os(errno)));
+            }
+            ServerEvent::Loop(Event::Stop) => return self.stop(),
+            ServerEvent::Loop(_) => {}
+            ServerEvent::Tick => hooks.on_tick(cx),
+            ServerEvent::Refused { peer } => hooks.on_refused(cx, peer),
+        }
+        if drain {
+            self.drain();
+        }
+    }
+
+    /// The first stop drains, the second cuts.
+    fn stop(&mut self) {
+        if self.drain.is_some() {
+            self.abort_all();
+        }
+        self.drain();
+    }
+
+    /// Lets a connection in, or refuses it.
+    fn admit(&mut self, id: ConnId) -> Option<ServerEvent> {
+        let open = self.el.connection_count() - self.refused.len();
+        let max = self.policy.max_connections;
+        if open <= max {
+            self.counters.most_open = self.counters.most_open.max(open as u64);
+            return None;
+        }
+        let mut conn = self.el.conn(id).ok()?;
+        let peer = conn.peer_addr();
+        conn.abort();
+        self.refused.push(id);
+        self.counters.refused += 1;
+        log::warn!("refused {peer}: the maximum of {max} connections is reached");
+        Some(ServerEvent::Refused { peer })
+    }
+
+    /// Counts an end; false when nobody was told of the beginning.
+    fn note_closed(&mut self, id: ConnId, reason: CloseReason, unsent: u64) -> bool {
+        if let Some(place) = self.refused.iter().position(|refused| *refused == id) {
+            self.refused.swap_remove(place);
+            return false;
+        }
+        self.counters.bytes_lost += unsent;
+        self.counters.timed_out += u64::from(matches!(reason, CloseReason::TimedOut(_)));
+        if let Some(report) = &mut self.drain {
+            report.bytes_lost += unsent;
+            match unsent {
+                0 => report.closed_clean += 1,
+                _ => report.aborted += 1,
+            }
+        }
+        true
+    }
+}
