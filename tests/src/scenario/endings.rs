@@ -4,6 +4,7 @@ use std::net::TcpStream;
 
 use nix::sys::signal::Signal;
 
+use super::MOST_IN_FLIGHT;
 use crate::patience::{PATIENCE, throughout};
 use crate::{Client, Pattern, Rig};
 
@@ -33,7 +34,7 @@ pub fn sigterm_lets_what_was_sent_come_back_and_ends_well(rig: Rig) {
 pub fn sigterm_serves_a_client_that_had_stopped_reading(rig: Rig) {
     let server = rig.start();
     let client = Client::connect(server.address());
-    let sent = client.send_until_blocked(Pattern::new(16), 64 << 20);
+    let sent = client.send_until_blocked(Pattern::new(16), MOST_IN_FLIGHT);
     let taken = client.taken_by_the_server(sent);
     assert!(taken > 0, "the server has read something");
 

@@ -23,6 +23,9 @@ use nix::fcntl::Flock;
 
 use crate::artifacts;
 
+/// No more than this may leave a client that never reads: what the kernel's buffers of both ends and the server hold.
+const MOST_IN_FLIGHT: u64 = 64 << 20;
+
 /// Scenarios that move much or open much run one at a time, so that two cores are enough for their deadlines.
 fn heavy() -> Flock<File> {
     artifacts::lock("heavy")
@@ -46,6 +49,7 @@ macro_rules! conformance_tests {
                 seventy_megabytes_come_back_while_they_are_sent
                 several_streams_at_once_do_not_mix
                 half_closed_peer_gets_all_its_bytes_back
+                half_closed_peer_that_filled_every_buffer_gets_all_its_bytes_back
                 half_closed_peer_that_sent_nothing_gets_an_end_and_no_more
                 nc_that_closes_its_half_gets_all_its_bytes_back
                 a_reset_in_mid_stream_hurts_nobody_else

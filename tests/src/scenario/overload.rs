@@ -5,15 +5,12 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::heavy;
+use super::{MOST_IN_FLIGHT, heavy};
 use crate::patience::PATIENCE;
 use crate::{Client, Pattern, Process, Rig, Server, artifacts};
 
 /// What a client that never reads may cost the server in user memory. The kernel's socket buffers are not in it.
 const PER_HOARDER: u64 = 4 << 20;
-
-/// No more than this may leave a client that never reads: what both kernels' buffers and the server hold.
-const MOST_IN_FLIGHT: u64 = 64 << 20;
 
 /// Within this time others get their echo, whatever one peer does.
 const AT_ONCE: Duration = Duration::from_secs(1);

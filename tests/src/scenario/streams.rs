@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::heavy;
+use super::{MOST_IN_FLIGHT, heavy};
 use crate::patience::PATIENCE;
 use crate::{Client, Pattern, Process, Rig, artifacts, tools};
 
@@ -46,6 +46,19 @@ pub fn half_closed_peer_gets_all_its_bytes_back(rig: Rig) {
         let back = client.receive_pattern_to_the_end(&mut Pattern::new(size));
         assert_eq!(back, size, "all bytes before the end");
     }
+    server.stop();
+}
+
+/// A client sends without reading until every buffer on the way is full, closes its half, and reads: the server's own
+/// queue comes back too, before the end.
+pub fn half_closed_peer_that_filled_every_buffer_gets_all_its_bytes_back(rig: Rig) {
+    let _alone = heavy();
+    let server = rig.start();
+    let client = Client::connect(server.address());
+    let sent = client.send_until_blocked(Pattern::new(4), MOST_IN_FLIGHT);
+    client.shutdown_write();
+    let back = client.receive_pattern_to_the_end(&mut Pattern::new(4));
+    assert_eq!(back, sent, "all bytes before the end");
     server.stop();
 }
 
