@@ -42,6 +42,8 @@ impl Process {
     #[track_caller]
     pub fn spawn_as_is(mut command: Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
+        // `cargo test` points it at the debug build, whose library would stand in for the one under test.
+        command.env_remove("LD_LIBRARY_PATH");
         let mut child = command
             .spawn()
             .unwrap_or_else(|e| panic!("{name} can't be started: {e}"));
