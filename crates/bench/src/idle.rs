@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use echoloop_bench::load::Plan;
 
 use crate::child::Child;
 use crate::drive::Driver;
@@ -16,7 +17,7 @@ use crate::progress::Progress;
 use crate::servers::{Program, Row};
 use crate::workload::Workload;
 
-const WARM_UP_WAVES: usize = 2;
+const WARM_UP: usize = 50;
 
 /// What one server's idle connections cost.
 #[derive(Debug, Clone)]
@@ -79,7 +80,11 @@ fn measure_one(
     let opened = (waves * plan.connections) as f64;
     let at_rest = process::descriptors(pid)?;
 
-    drop(Driver::start(&plan, WARM_UP_WAVES, cores.load)?);
+    let few = Plan {
+        connections: WARM_UP,
+        ..plan.clone()
+    };
+    drop(Driver::start(&few, 2, cores.load)?);
     wait_until_closed(pid, at_rest)?;
     let before = process::resident(pid)?;
     let mut bytes = Vec::with_capacity(rounds);

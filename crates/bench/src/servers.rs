@@ -78,9 +78,13 @@ pub(crate) struct Kit {
 }
 
 impl Kit {
-    /// The checkout this program was built from, unless another is named.
+    /// The checkout that cargo runs this program from, or that it was built from, unless one is named.
     pub(crate) fn new(root: Option<PathBuf>) -> Result<Kit> {
-        let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+        let root = root.unwrap_or_else(|| {
+            let package = std::env::var_os("CARGO_MANIFEST_DIR");
+            let package = package.unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+            Path::new(&package).join("../..")
+        });
         let root = fs::canonicalize(&root)
             .with_context(|| format!("no checkout at {}", root.display()))?;
         // Cargo's layout: TARGET/PROFILE/echoloop-bench.
