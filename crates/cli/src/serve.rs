@@ -37,7 +37,10 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let mut server = build(args)?;
     greet(&server);
     end_by_signal(&server)?;
-    let mut hooks = Service { stats: args.stats.map(|_| Stats::new()), refused: 0 };
+    let mut hooks = Service {
+        stats: args.stats.map(|_| Stats::new()),
+        refused: 0,
+    };
     let report = server.run(&mut hooks).map_err(|e| e.to_string())?;
     if let Some(stats) = &hooks.stats {
         stats.finish();
@@ -50,7 +53,9 @@ fn build(args: &Args) -> Result<Server, String> {
     let mut builder = Server::builder().tick_interval(args.stats.unwrap_or(QUIET_TICK));
     for addr in &args.listen {
         let parsed: SocketAddr = addr.parse().map_err(|_| {
-            format!("'{addr}' is not an address; write IP:PORT, such as 127.0.0.1:7007 or [::1]:7007")
+            format!(
+                "'{addr}' is not an address; write IP:PORT, such as 127.0.0.1:7007 or [::1]:7007"
+            )
         })?;
         builder = builder.listen(parsed);
     }
@@ -66,12 +71,18 @@ fn build(args: &Args) -> Result<Server, String> {
 /// What to do about an error of the start.
 fn advice(e: &Error) -> &'static str {
     use rustix::io::Errno;
-    let ErrorKind::Os(errno) = e.kind() else { return "" };
+    let ErrorKind::Os(errno) = e.kind() else {
+        return "";
+    };
     match Errno::from_raw_os_error(errno) {
         Errno::ADDRINUSE => "; choose another port with --listen, or port 0 for any that is free",
         Errno::ACCESS => "; ports below 1024 need privileges, choose a higher one with --listen",
-        Errno::ADDRNOTAVAIL => "; this machine has no such address, choose one of its own with --listen",
-        Errno::AFNOSUPPORT => "; this machine has no such protocol, choose an IPv4 address with --listen",
+        Errno::ADDRNOTAVAIL => {
+            "; this machine has no such address, choose one of its own with --listen"
+        }
+        Errno::AFNOSUPPORT => {
+            "; this machine has no such protocol, choose an IPv4 address with --listen"
+        }
         _ => "",
     }
 }
@@ -154,7 +165,7 @@ impl Hooks for Service {
         Echo.on_open(cx, conn, listener);
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_data(&mut self, cx: &mut Context<'_>, conn: ConnId) {
         Echo.on_data(cx, conn);
     }

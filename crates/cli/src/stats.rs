@@ -14,7 +14,11 @@ pub(crate) struct Stats {
 
 impl Stats {
     pub(crate) fn new() -> Self {
-        Self { last: Counters::default(), last_at: Duration::ZERO, live: io::stdout().is_terminal() }
+        Self {
+            last: Counters::default(),
+            last_at: Duration::ZERO,
+            live: io::stdout().is_terminal(),
+        }
     }
 
     /// Prints what happened since the last time. A closed standard output is not our concern.
@@ -31,7 +35,11 @@ impl Stats {
         self.last_at = now;
         let mut out = io::stdout().lock();
         // Carriage return and "erase to end of line" (ECMA-48 EL) rewrite the line in place.
-        let _ = if self.live { write!(out, "\r{line}\x1b[K") } else { writeln!(out, "{line}") };
+        let _ = if self.live {
+            write!(out, "\r{line}\x1b[K")
+        } else {
+            writeln!(out, "{line}")
+        };
         let _ = out.flush();
     }
 
@@ -49,7 +57,11 @@ pub(crate) fn bytes(n: f64) -> String {
     let mut n = n;
     for unit in units {
         if n < 1024.0 {
-            return if unit == "B" { format!("{n:.0} B") } else { format!("{n:.1} {unit}") };
+            return if unit == "B" {
+                format!("{n:.0} B")
+            } else {
+                format!("{n:.1} {unit}")
+            };
         }
         n /= 1024.0;
     }

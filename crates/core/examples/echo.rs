@@ -4,7 +4,9 @@ use echoloop_core::{Error, Event, EventLoop, ListenOptions, LoopOptions};
 
 fn main() -> Result<(), Error> {
     let mut el = EventLoop::new(LoopOptions::default())?;
-    let addr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:7007".to_owned());
+    let addr = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:7007".to_owned());
     let addr = addr.parse().expect("an address such as 127.0.0.1:7007");
     let listener = el.listen(addr, &ListenOptions::default())?;
     println!("listening on {}", el.listener_addr(listener)?);

@@ -37,7 +37,11 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// The system's, with the address: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`.
-    pub fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<ListenerId, Error> {
+    pub fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: &ListenOptions,
+    ) -> Result<ListenerId, Error> {
         let failed = |e| Error::os("listen", e).at(addr);
         let socket = self.sys.listen(addr, options).map_err(failed)?;
         let key = self.listeners.insert(Listener {
@@ -66,7 +70,9 @@ impl<S: System> EventLoop<S> {
     pub fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, Error> {
         let listener = self.find_listener(id, "listener address")?;
         let listener = self.listeners.get(listener);
-        let addr = listener.map(|l| self.sys.local_addr(&l.socket)).unwrap_or(Err(Errno::BADF));
+        let addr = listener
+            .map(|l| self.sys.local_addr(&l.socket))
+            .unwrap_or(Err(Errno::BADF));
         addr.map_err(|e| Error::os("listener address", e))
     }
 
@@ -88,7 +94,9 @@ impl<S: System> EventLoop<S> {
     }
 
     fn find_listener(&self, id: ListenerId, operation: &'static str) -> Result<u32, Error> {
-        self.listeners.find(id.0).ok_or(Error::new(operation, ErrorKind::BadHandle))
+        self.listeners
+            .find(id.0)
+            .ok_or(Error::new(operation, ErrorKind::BadHandle))
     }
 
     /// Notes that a listener may have somebody to accept.
@@ -100,7 +108,9 @@ impl<S: System> EventLoop<S> {
 
     /// The retry timer of a starved listener fired.
     pub(crate) fn try_accepting(&mut self, slot: u32) {
-        let Some(listener) = self.listeners.get_mut(slot) else { return };
+        let Some(listener) = self.listeners.get_mut(slot) else {
+            return;
+        };
         if !listener.in_line {
             listener.in_line = true;
             self.accepting.push_back(slot);
@@ -114,7 +124,11 @@ impl<S: System> EventLoop<S> {
         }
         let keys: Vec<u64> = self.listeners.keys().collect();
         for slot in keys.into_iter().map(slot_of) {
-            if self.listeners.get(slot).is_some_and(|l| l.retry != DeadlineId::NONE) {
+            if self
+                .listeners
+                .get(slot)
+                .is_some_and(|l| l.retry != DeadlineId::NONE)
+            {
                 self.try_accepting(slot);
             }
         }
@@ -124,7 +138,9 @@ impl<S: System> EventLoop<S> {
     pub(crate) fn next_accept(&mut self) -> Option<Event> {
         while self.accepts_left > 0 {
             let slot = self.accepting.pop_front()?;
-            let Some(listener) = self.listeners.get_mut(slot) else { continue };
+            let Some(listener) = self.listeners.get_mut(slot) else {
+                continue;
+            };
             listener.in_line = false;
             self.accepts_left -= 1;
             match self.sys.accept(&listener.socket) {
@@ -159,7 +175,10 @@ impl<S: System> EventLoop<S> {
         conn.flags.set(Flags::WRITABLE);
         let Ok(key) = self.conns.insert(conn) else {
             // 16 million connections are open: no system gives a process that many descriptors.
-            return Event::AcceptPaused { listener, errno: Errno::NOMEM.raw_os_error() };
+            return Event::AcceptPaused {
+                listener,
+                errno: Errno::NOMEM.raw_os_error(),
+            };
         };
         self.counters.accepted += 1;
         let (conn, slot) = (ConnId(key), slot_of(key));
@@ -193,15 +212,21 @@ impl<S: System> EventLoop<S> {
         }
         log::warn!("accepting is paused: {}", Error::os("accept", e));
         self.counters.accept_pauses += 1;
-        Some(Event::AcceptPaused { listener: ListenerId(key), errno: e.raw_os_error() })
+        Some(Event::AcceptPaused {
+            listener: ListenerId(key),
+            errno: e.raw_os_error(),
+        })
     }
 
     fn resume_accepting(&mut self, slot: u32) -> bool {
-        let Some(listener) = self.listeners.get_mut(slot) else { return false };
+        let Some(listener) = self.listeners.get_mut(slot) else {
+            return false;
+        };
         if listener.retry == DeadlineId::NONE {
             return false;
         }
-        self.deadlines.remove(std::mem::replace(&mut listener.retry, DeadlineId::NONE));
+        self.deadlines
+            .remove(std::mem::replace(&mut listener.retry, DeadlineId::NONE));
         self.starved_listeners -= 1;
         true
     }

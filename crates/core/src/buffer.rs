@@ -158,7 +158,11 @@ mod tests {
                     }
                     _ => {
                         let n = n.min(model.len());
-                        assert_eq!(&buffer.bytes()[..n], model.drain(..n).collect::<Vec<_>>(), "seed {seed}");
+                        assert_eq!(
+                            &buffer.bytes()[..n],
+                            model.drain(..n).collect::<Vec<_>>(),
+                            "seed {seed}"
+                        );
                         buffer.consume(n, &mut pool);
                     }
                 }
@@ -185,6 +189,10 @@ mod tests {
             assert!(buffer.push(&[1; 100], &mut pool));
             buffer.consume(100, &mut pool);
         }
-        assert!(buffer.data.capacity() <= 2 * SMALLEST, "{}", buffer.data.capacity());
+        assert!(
+            buffer.data.capacity() <= 2 * SMALLEST,
+            "{}",
+            buffer.data.capacity()
+        );
     }
 }

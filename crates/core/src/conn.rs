@@ -11,20 +11,22 @@ use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::deadlines::DeadlineId;
+use crate::sys::Readiness;
 use crate::{CloseReason, ConnOptions, ListenerId};
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
 /// Reads start at 64 KiB and move between 16 KiB and 512 KiB with what the connection delivers.
-pub(crate) const FIRST_READ_SHIFT: u8 = 16;
-pub(crate) const MIN_READ_SHIFT: u8 = 14;
-pub(crate) const MAX_READ_SHIFT: u8 = 19;
+pub(crate) const FIRST_READ: u32 = 64 << 10;
+pub(crate) const MIN_READ: u32 = 16 << 10;
+pub(crate) const MAX_READ: u32 = 512 << 10;
 
 pub(crate) struct Conn<K> {
     /// The open socket; `None` once the connection is dead.
     pub(crate) socket: Option<K>,
     pub(crate) flags: Flags,
-    pub(crate) read_shift: u8,
+    /// How much a read asks for while nothing is unread.
+    pub(crate) read_size: u32,
     pub(crate) reason: CloseReason,
     pub(crate) deadline: DeadlineId,
     pub(crate) options: Arc<ConnOptions>,
@@ -48,15 +50,18 @@ pub(crate) struct Conn<K> {
 pub(crate) struct Flags(u32);
 
 impl Flags {
+    // The lowest four are those of `Readiness`.
     /// The kernel may have bytes, or end of stream, for us.
-    pub(crate) const READABLE: Self = Self(1);
+    pub(crate) const READABLE: Self = Self(Readiness::READABLE.0);
     /// The kernel may take bytes.
-    pub(crate) const WRITABLE: Self = Self(1 << 1);
+    pub(crate) const WRITABLE: Self = Self(Readiness::WRITABLE.0);
     /// The peer is known to have finished: read until end of stream, a short read is not the end.
     pub(crate) const READ_CLOSED: Self = Self(1 << 2);
+    /// The kernel reported an error or a hang-up.
+    pub(crate) const ERROR: Self = Self(1 << 3);
     /// Stands in the loop's line.
-    pub(crate) const IN_LINE: Self = Self(1 << 3);
-    /// Has sent since the last flush.
+    pub(crate) const IN_LINE: Self = Self(1 << 12);
+    /// Its queue has grown since the last flush.
     pub(crate) const DIRTY: Self = Self(1 << 4);
     /// Reading was paused by the program.
     pub(crate) const PAUSED: Self = Self(1 << 5);
@@ -70,6 +75,8 @@ impl Flags {
     pub(crate) const FINISHED: Self = Self(1 << 9);
     /// Held back from reading by the budget of the loop.
     pub(crate) const STARVED: Self = Self(1 << 10);
+    /// Congested, and reading is paused for it.
+    pub(crate) const HELD: Self = Self(1 << 13);
     /// Closing, flushed, and waiting for the peer to finish.
     pub(crate) const LINGERING: Self = Self(1 << 11);
 
@@ -83,15 +90,13 @@ impl Flags {
     pub(crate) const TELL_OPEN: Self = Self(1 << 19);
     pub(crate) const TELL_CONGESTED: Self = Self(1 << 20);
     pub(crate) const TELL_DRAINED: Self = Self(1 << 21);
-    /// The kernel reported an error or a hang-up.
-    pub(crate) const ERROR: Self = Self(1 << 22);
     /// The kernel takes bytes again and a queue waits.
     pub(crate) const FLUSH: Self = Self(1 << 23);
     /// What is unread is to be offered again although nothing new came.
     pub(crate) const OFFER: Self = Self(1 << 24);
 
     /// All that a visit does beside a plain read.
-    pub(crate) const SPECIAL: Self = Self(0xffff_0000);
+    pub(crate) const SPECIAL: Self = Self(0xffff_0000 | Self::ERROR.0);
     /// All for which a visit is due in this turn, whatever was read.
     pub(crate) const URGENT: Self = Self(
         Self::DEAD.0
@@ -101,12 +106,30 @@ impl Flags {
             | Self::ERROR.0
             | Self::FLUSH.0,
     );
+    /// What keeps a connection from being read.
+    const NO_READ: Self =
+        Self(Self::PAUSED.0 | Self::EOF.0 | Self::DEAD.0 | Self::STARVED.0 | Self::HELD.0);
+    /// What keeps a report or the end of a handler from being a plain matter.
+    const NOT_PLAIN: Self = Self(Self::SPECIAL.0 | Self::NO_READ.0 | Self::IN_LINE.0);
     /// No further send is taken.
     pub(crate) const NO_SEND: Self = Self(Self::CLOSING.0 | Self::DEAD.0 | Self::FINISHING.0);
 
     #[inline]
     pub(crate) fn any(self, of: Self) -> bool {
         self.0 & of.0 != 0
+    }
+
+    /// All there is to do is to read.
+    #[inline]
+    pub(crate) fn just_read(self) -> bool {
+        self.0 & (Self::NOT_PLAIN.0 | Self::READABLE.0) == Self::READABLE.0
+    }
+
+    /// Sends are taken, and the kernel takes them too as far as is known.
+    #[inline]
+    pub(crate) fn may_send_now(self) -> bool {
+        let not = Self::NO_SEND.0 | Self::CONNECTING.0;
+        self.0 & (not | Self::WRITABLE.0) == Self::WRITABLE.0
     }
 
     #[inline]
@@ -137,11 +160,16 @@ impl std::ops::BitOr for Flags {
 }
 
 impl<K> Conn<K> {
-    pub(crate) fn new(socket: Option<K>, peer: SocketAddr, options: Arc<ConnOptions>, now: u64) -> Self {
+    pub(crate) fn new(
+        socket: Option<K>,
+        peer: SocketAddr,
+        options: Arc<ConnOptions>,
+        now: u64,
+    ) -> Self {
         Self {
             socket,
             flags: Flags::default(),
-            read_shift: FIRST_READ_SHIFT,
+            read_size: read_size(FIRST_READ, &options),
             reason: CloseReason::ClosedHere,
             deadline: DeadlineId::NONE,
             options,
@@ -156,22 +184,58 @@ impl<K> Conn<K> {
         }
     }
 
-    /// Reading is wanted: nobody paused it and it can still yield something.
+    /// Small sends may be gathered: they will leave when the handler ends, and nothing is before
+    /// them.
     #[inline]
-    pub(crate) fn may_read(&self) -> bool {
-        if self.flags.any(Flags::CLOSING) {
-            // Reads are discarded then; they only look for the end of stream.
-            return self.flags.any(Flags::LINGERING);
+    pub(crate) fn may_gather(&self) -> bool {
+        self.flags.may_send_now() && self.queue.is_empty()
+    }
+
+    /// There is nothing to do.
+    #[inline]
+    pub(crate) fn at_rest(&self) -> bool {
+        !self.flags.any(Flags::NOT_PLAIN | Flags::READABLE) && self.unread.is_empty()
+    }
+
+    /// Notes what the kernel reported.
+    #[inline]
+    pub(crate) fn note(&mut self, readiness: Readiness) {
+        self.flags.0 |= readiness.0;
+        if !self.queue.is_empty() && self.flags.any(Flags::WRITABLE) {
+            self.flags.set(Flags::FLUSH);
         }
-        let congested = self.flags.any(Flags::CONGESTED) && self.options.auto_pause;
-        !congested && !self.flags.any(Flags::PAUSED | Flags::EOF | Flags::DEAD | Flags::STARVED)
+    }
+
+    /// The kernel may have something to read, and it is wanted.
+    #[inline]
+    pub(crate) fn wants_read(&self) -> bool {
+        // Closing reads only to see the peer finish.
+        let wanted = if self.flags.any(Flags::CLOSING) {
+            self.flags.any(Flags::LINGERING)
+        } else {
+            !self.flags.any(Flags::NO_READ)
+        };
+        wanted && self.flags.any(Flags::READABLE)
     }
 
     /// How much the next read may bring.
     #[inline]
-    pub(crate) fn read_size(&self) -> usize {
-        let room = self.options.max_unread - self.unread.len().min(self.options.max_unread);
-        room.min(1 << self.read_shift).max(1)
+    pub(crate) fn room(&self) -> usize {
+        if self.unread.is_empty() {
+            return self.read_size as usize;
+        }
+        let room = self.options.max_unread.saturating_sub(self.unread.len());
+        room.clamp(1, self.read_size as usize)
+    }
+
+    /// Learns from a read of `n` bytes how large the next one should be.
+    #[inline]
+    pub(crate) fn learn(&mut self, n: usize) {
+        if n == self.read_size as usize {
+            self.read_size = read_size(self.read_size * 2, &self.options);
+        } else if self.read_size > MIN_READ && n < self.read_size as usize / 4 {
+            self.read_size /= 2;
+        }
     }
 
     /// The earliest of the connection's deadlines, and which it is.
@@ -185,16 +249,34 @@ impl<K> Conn<K> {
         };
         let closing = self.flags.any(Flags::CLOSING);
         if !self.queue.is_empty() && !self.flags.any(Flags::CONNECTING) {
-            consider(self.progress_at, self.options.write_stall_timeout, DeadlineKind::WriteStall);
+            consider(
+                self.progress_at,
+                self.options.write_stall_timeout,
+                DeadlineKind::WriteStall,
+            );
             if closing {
-                consider(self.progress_at, Some(self.options.close_timeout), DeadlineKind::End);
+                consider(
+                    self.progress_at,
+                    Some(self.options.close_timeout),
+                    DeadlineKind::End,
+                );
             }
         }
         if !closing && !self.flags.any(Flags::CONNECTING) {
-            consider(self.active_at, self.options.idle_timeout, DeadlineKind::Idle);
+            consider(
+                self.active_at,
+                self.options.idle_timeout,
+                DeadlineKind::Idle,
+            );
         }
         earliest
     }
+}
+
+/// A read size within the bounds of all connections and of this one.
+fn read_size(wanted: u32, options: &ConnOptions) -> u32 {
+    let most = u32::try_from(options.max_unread).unwrap_or(MAX_READ);
+    wanted.min(MAX_READ).min(most).max(1)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

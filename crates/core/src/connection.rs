@@ -62,7 +62,12 @@ impl<'a, S: System> Connection<'a, S> {
     /// Bytes that wait to be taken by the kernel.
     #[must_use]
     pub fn queued(&self) -> usize {
-        self.conn().queue.len()
+        let gathered = if self.el.gatherer == self.slot {
+            self.el.gathered.len() + self.el.gathered_here.len()
+        } else {
+            0
+        };
+        self.conn().queue.len() + gathered
     }
 
     /// Whether [`send`](Self::send) may still succeed: the connection is neither closing nor dead
@@ -97,7 +102,9 @@ impl<'a, S: System> Connection<'a, S> {
 
     fn consume_kept(&mut self, n: usize) {
         let (slot, el) = (self.slot, &mut *self.el);
-        let Some(conn) = el.conns.get_mut(slot) else { return };
+        let Some(conn) = el.conns.get_mut(slot) else {
+            return;
+        };
         let n = n.min(conn.unread.len());
         conn.unread.consume(n, &mut el.pool);
         el.buffered -= n;
@@ -111,10 +118,15 @@ impl<'a, S: System> Connection<'a, S> {
     /// [`ErrorKind::Closing`] after `close` or `abort`, [`ErrorKind::OutOfMemory`], and
     /// [`ErrorKind::QueueFull`] when more than `max_unread` would be unread.
     pub fn unread(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.settle_here();
+        if self.is_here() {
+            self.el.current = Current::Kept(self.slot);
+            self.el.keep_unread(self.slot);
+        }
         let refused = |kind| Err(Error::new("unread", kind));
         let el = &mut *self.el;
-        let Some(conn) = el.conns.get_mut(self.slot) else { return refused(ErrorKind::BadHandle) };
+        let Some(conn) = el.conns.get_mut(self.slot) else {
+            return refused(ErrorKind::BadHandle);
+        };
         if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
             return refused(ErrorKind::Closing);
         }
@@ -154,7 +166,12 @@ impl<'a, S: System> Connection<'a, S> {
     /// [`ConnOptions::auto_pause`](crate::ConnOptions::auto_pause).
     pub fn set_auto_pause(&mut self, on: bool) {
         let slot = self.slot;
-        Arc::make_mut(&mut self.conn_mut().options).auto_pause = on;
+        let conn = self.conn_mut();
+        Arc::make_mut(&mut conn.options).auto_pause = on;
+        conn.flags.clear(Flags::HELD);
+        if on && conn.flags.any(Flags::CONGESTED) {
+            conn.flags.set(Flags::HELD);
+        }
         self.el.requeue(slot);
     }
 
@@ -178,17 +195,13 @@ impl<'a, S: System> Connection<'a, S> {
     /// # Errors
     ///
     /// As [`send`](Self::send); then nothing is consumed.
-    #[inline]
+    #[inline(always)]
     pub fn send_received(&mut self, n: usize) -> Result<(), Error> {
         if self.is_here() {
-            let el = &mut *self.el;
-            let start = el.unread_here.start;
-            let end = el.unread_here.end.min(start.saturating_add(n));
-            let buf = std::mem::take(&mut el.read_buf);
-            let sent = el.send(self.slot, &buf[start..end]);
-            el.read_buf = buf;
-            sent?;
-            el.unread_here.start = end;
+            let start = self.el.unread_here.start;
+            let end = self.el.unread_here.end.min(start.saturating_add(n));
+            self.el.send_here(self.slot, start..end)?;
+            self.el.unread_here.start = end;
             return Ok(());
         }
         self.send_kept(n)
@@ -196,7 +209,9 @@ impl<'a, S: System> Connection<'a, S> {
 
     fn send_kept(&mut self, n: usize) -> Result<(), Error> {
         let el = &mut *self.el;
-        let Some(conn) = el.conns.get_mut(self.slot) else { return Ok(()) };
+        let Some(conn) = el.conns.get_mut(self.slot) else {
+            return Ok(());
+        };
         let unread = std::mem::take(&mut conn.unread);
         let n = n.min(unread.len());
         let sent = el.send(self.slot, &unread.bytes()[..n]);
@@ -211,7 +226,11 @@ impl<'a, S: System> Connection<'a, S> {
     /// Hands the kernel what was gathered so far, without waiting for the end of the handler.
     /// Returns how many bytes still wait.
     pub fn flush(&mut self) -> usize {
-        self.el.flush(self.slot);
+        if self.el.gatherer == self.slot {
+            self.el.flush_gathered();
+        } else {
+            self.el.flush(self.slot);
+        }
         self.queued()
     }
 
@@ -230,7 +249,8 @@ impl<'a, S: System> Connection<'a, S> {
     /// [`close_timeout`](crate::ConnOptions::close_timeout). No more bytes are handed out. A second
     /// call does nothing.
     pub fn close(&mut self) {
-        self.el.begin_close(self.slot, CloseReason::ClosedHere, None);
+        self.el
+            .begin_close(self.slot, CloseReason::ClosedHere, None);
     }
 
     /// Resets the connection at once; what was not taken by the kernel is lost and counted in
@@ -254,24 +274,22 @@ impl<'a, S: System> Connection<'a, S> {
     /// What is unread is in the shared buffer, for the event being handled.
     #[inline]
     fn is_here(&self) -> bool {
-        let here = &self.el.unread_here;
-        here.start < here.end && matches!(self.el.current, Current::Data(slot) if slot == self.slot)
-    }
-
-    /// Moves what the handler has not consumed out of the shared buffer.
-    fn settle_here(&mut self) {
-        if matches!(self.el.current, Current::Data(slot) if slot == self.slot) {
-            self.el.keep_unread(self.slot);
-        }
+        matches!(self.el.current, Current::Data(slot) if slot == self.slot)
     }
 
     #[inline]
     fn conn(&self) -> &Conn<S::Socket> {
-        self.el.conns.get(self.slot).expect("a view is made of a living connection and borrows its loop")
+        self.el
+            .conns
+            .get(self.slot)
+            .expect("a view is made of a living connection and borrows its loop")
     }
 
     #[inline]
     fn conn_mut(&mut self) -> &mut Conn<S::Socket> {
-        self.el.conns.get_mut(self.slot).expect("a view is made of a living connection and borrows its loop")
+        self.el
+            .conns
+            .get_mut(self.slot)
+            .expect("a view is made of a living connection and borrows its loop")
     }
 }

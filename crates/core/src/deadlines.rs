@@ -58,7 +58,10 @@ impl Deadlines {
 
     /// Makes room for a deadline of `owner`, not yet armed.
     pub(crate) fn add(&mut self, owner: Owner) -> DeadlineId {
-        let slot = Slot { position: UNARMED, owner };
+        let slot = Slot {
+            position: UNARMED,
+            owner,
+        };
         if let Some(id) = self.free.pop() {
             self.slots[id as usize] = slot;
             return DeadlineId(id);
@@ -76,7 +79,11 @@ impl Deadlines {
     /// Arms `id`, or moves it, to fall due at `at`.
     pub(crate) fn arm(&mut self, id: DeadlineId, at: u64) {
         self.sequence = self.sequence.wrapping_add(1);
-        let node = Node { at, sequence: self.sequence, id: id.0 };
+        let node = Node {
+            at,
+            sequence: self.sequence,
+            id: id.0,
+        };
         let position = self.slots[id.0 as usize].position;
         if position == UNARMED {
             self.heap.push(node);
@@ -215,7 +222,11 @@ mod tests {
                         assert!(model.values().all(|at| *at > now), "seed {seed}: late");
                     }
                 }
-                assert_eq!(heap.earliest(), model.values().min().copied(), "seed {seed}");
+                assert_eq!(
+                    heap.earliest(),
+                    model.values().min().copied(),
+                    "seed {seed}"
+                );
             }
         }
     }

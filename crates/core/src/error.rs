@@ -53,7 +53,11 @@ impl Error {
     /// An error of `operation`. The layers above the core make theirs this way too.
     #[must_use]
     pub const fn new(operation: &'static str, kind: ErrorKind) -> Self {
-        Self { operation, kind, addr: None }
+        Self {
+            operation,
+            kind,
+            addr: None,
+        }
     }
 
     pub(crate) fn os(operation: &'static str, errno: Errno) -> Self {
@@ -135,6 +139,9 @@ mod tests {
     fn errors_carry_operation_address_name_number_and_text() {
         let e = Error::os("listen", Errno::ADDRINUSE).at("127.0.0.1:80".parse().unwrap());
         assert_eq!(e.errno(), Some(Errno::ADDRINUSE.raw_os_error()));
-        assert_eq!(e.to_string(), "listen 127.0.0.1:80: Address already in use (EADDRINUSE)");
+        assert_eq!(
+            e.to_string(),
+            "listen 127.0.0.1:80: Address already in use (EADDRINUSE)"
+        );
     }
 }

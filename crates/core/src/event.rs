@@ -131,7 +131,12 @@ impl fmt::Display for CloseReason {
             Self::PeerFinished => f.write_str("peer finished"),
             Self::Reset => f.write_str("reset by peer"),
             Self::ConnectFailed(errno) => {
-                write!(f, "connect failed: {} ({})", errno_text(*errno), errno_name(*errno))
+                write!(
+                    f,
+                    "connect failed: {} ({})",
+                    errno_text(*errno),
+                    errno_name(*errno)
+                )
             }
             Self::TimedOut(deadline) => write!(f, "timed out: {deadline}"),
             Self::ClosedHere => f.write_str("closed here"),

@@ -19,8 +19,10 @@ use crate::remote::{Mailbox, Remote};
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
 use crate::timer::Timer;
-use crate::turn::Current;
-use crate::{CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event, LoopOptions};
+use crate::turn::{Current, NOBODY};
+use crate::{
+    CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event, LoopOptions,
+};
 
 /// A non-blocking network event loop for one thread.
 ///
@@ -73,7 +75,13 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) line: VecDeque<u32>,
     /// Connections that had their read in this turn and have more.
     pub(crate) later: Vec<u32>,
-    /// Connections with sends that no flush has seen.
+    /// Small sends of the current handler to one connection, [`gatherer`](Self::gatherer), whose
+    /// queue is empty: most never see a queue at all.
+    pub(crate) gathered: Vec<u8>,
+    /// The part of the shared buffer that comes before it, when that is all there is.
+    pub(crate) gathered_here: std::ops::Range<usize>,
+    pub(crate) gatherer: u32,
+    /// Connections whose queue has grown since the last flush.
     pub(crate) dirty: Vec<u32>,
     /// Connections that the budget holds back from reading.
     pub(crate) starved: Vec<u32>,
@@ -95,7 +103,9 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) posted: VecDeque<u64>,
     pub(crate) stop: bool,
-    ready: Vec<Ready>,
+    /// What the kernel reported, and how far it was looked at.
+    pub(crate) ready: Vec<Ready>,
+    pub(crate) next_ready: usize,
 }
 
 impl EventLoop<Os> {
@@ -134,6 +144,9 @@ impl<S: System> EventLoop<S> {
             start: now,
             line: VecDeque::new(),
             later: Vec::new(),
+            gathered: Vec::new(),
+            gathered_here: 0..0,
+            gatherer: NOBODY,
             dirty: Vec::new(),
             starved: Vec::new(),
             accepting: VecDeque::new(),
@@ -150,6 +163,7 @@ impl<S: System> EventLoop<S> {
             posted: VecDeque::new(),
             stop: false,
             ready: Vec::new(),
+            next_ready: 0,
         })
     }
 
@@ -165,20 +179,18 @@ impl<S: System> EventLoop<S> {
     /// The system's, when its selector fails; with a selector of our own it does not.
     pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.finish_handler();
-        let timeout = if self.has_work() { Some(Duration::ZERO) } else { self.sleep_for(timeout) };
+        self.begin_turn();
+        let timeout = if self.has_work() {
+            Some(Duration::ZERO)
+        } else {
+            self.sleep_for(timeout)
+        };
         match self.sys.wait(timeout, &mut self.ready) {
             Ok(()) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(Error::os("poll", e)),
         }
         self.now = self.sys.now();
         self.counters.turns += 1;
-        self.begin_turn();
-        let mut ready = std::mem::take(&mut self.ready);
-        for report in ready.drain(..) {
-            self.dispatch(report);
-        }
-        self.ready = ready;
-        self.collect_due();
         Ok(())
     }
 
@@ -189,13 +201,20 @@ impl<S: System> EventLoop<S> {
     #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
         self.finish_handler();
-        while let Some(slot) = self.line.pop_front() {
-            let event = self.visit(slot);
+        loop {
+            let event = if let Some(report) = self.ready.get(self.next_ready) {
+                let report = *report;
+                self.next_ready += 1;
+                self.look_at(report)
+            } else if let Some(slot) = self.line.pop_front() {
+                self.visit(slot)
+            } else {
+                return self.next_other();
+            };
             if event.is_some() {
                 return event;
             }
         }
-        self.next_other()
     }
 
     /// A view of a connection, to read, send and close.
@@ -314,7 +333,9 @@ impl<S: System> EventLoop<S> {
         if timeout == Some(Duration::ZERO) {
             return timeout;
         }
-        let Some(at) = self.deadlines.earliest() else { return timeout };
+        let Some(at) = self.deadlines.earliest() else {
+            return timeout;
+        };
         // Handlers may have taken their time since the turn began, so the clock is read again.
         let left = Duration::from_nanos(at.saturating_sub(self.sys.now()));
         Some(timeout.map_or(left, |t| t.min(left)))

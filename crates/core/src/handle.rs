@@ -140,11 +140,16 @@ struct LoopNumbers {
     made: usize,
 }
 
-static NUMBERS: Mutex<LoopNumbers> = Mutex::new(LoopNumbers { free: Vec::new(), made: 0 });
+static NUMBERS: Mutex<LoopNumbers> = Mutex::new(LoopNumbers {
+    free: Vec::new(),
+    made: 0,
+});
 
 fn numbers() -> std::sync::MutexGuard<'static, LoopNumbers> {
     // Nothing in here can panic half way, so a poisoned lock still holds a good value.
-    NUMBERS.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    NUMBERS
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Takes a loop number that no living loop has.
@@ -158,14 +163,20 @@ pub(crate) fn claim_loop() -> Result<LoopId, Error> {
     }
     let index = numbers.made as u16;
     numbers.made += 1;
-    Ok(LoopId { index, first_generation: 1 })
+    Ok(LoopId {
+        index,
+        first_generation: 1,
+    })
 }
 
 /// Gives a loop number back; `last` is the highest generation that its handles had.
 pub(crate) fn release_loop(id: LoopId, last: u32) {
     // Half of the range is kept for the next loop; a number worn out further is retired.
     if last < MAX_GENERATION / 2 {
-        numbers().free.push(LoopId { first_generation: last + 1, ..id });
+        numbers().free.push(LoopId {
+            first_generation: last + 1,
+            ..id
+        });
     }
 }
 

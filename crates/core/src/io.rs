@@ -6,13 +6,14 @@
 //! second call asks for `EAGAIN` (contract 3 and 4 of `sys`).
 
 use std::io::IoSlice;
+use std::ops::Range;
 
 use rustix::io::Errno;
 
-use crate::conn::{FIRST_READ_SHIFT, Flags, MAX_READ_SHIFT, MIN_READ_SHIFT};
+use crate::conn::{FIRST_READ, Flags};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
-use crate::turn::Current;
+use crate::turn::{Current, NOBODY};
 use crate::{CloseReason, ConnId, Error, ErrorKind, Event};
 
 /// Sends of at least this size go to the kernel at once, uncopied; smaller ones are gathered.
@@ -22,62 +23,81 @@ const GATHERED_MAX: usize = 64 << 10;
 
 impl<S: System> EventLoop<S> {
     /// Reads once from a connection and makes the event of what came.
-    #[inline]
-    pub(crate) fn read(&mut self, slot: u32) -> Option<Event> {
-        let id = ConnId(self.conns.key(slot));
+    #[inline(always)]
+    pub(crate) fn read(&mut self, slot: u32, key: u64) -> Option<Event> {
         let conn = self.conns.get_mut(slot)?;
-        let size = conn.read_size();
-        if self.read_buf.len() < size {
-            self.read_buf.resize(size.max(1 << FIRST_READ_SHIFT), 0);
-        }
-        let socket = conn.socket.as_ref()?;
-        let n = loop {
-            match self.sys.recv(socket, &mut self.read_buf[..size]) {
-                Ok(n) => break n,
-                Err(Errno::INTR) => {}
-                Err(e) => return self.read_failed(slot, e),
-            }
+        let size = conn.room();
+        let Some(buf) = self.read_buf.get_mut(..size) else {
+            return self.read_into_larger(slot, size);
         };
-        if n == 0 {
-            conn.flags.clear(Flags::READABLE);
-            conn.flags.set(Flags::EOF);
-            self.current = Current::EndOfStream(slot);
-            return Some(Event::EndOfStream { conn: id });
-        }
+        let socket = conn.socket.as_ref()?;
+        let n = match self.sys.recv(socket, buf) {
+            Ok(0) => return self.end_of_stream(slot),
+            Ok(n) => n,
+            Err(e) => return self.read_failed(slot, e),
+        };
         conn.active_at = self.now;
+        conn.learn(n);
         self.counters.bytes_received += n as u64;
         self.counters.reads += 1;
-        if n < size {
-            if !conn.flags.any(Flags::READ_CLOSED) {
-                conn.flags.clear(Flags::READABLE);
-            }
-            if n < size / 4 && conn.read_shift > MIN_READ_SHIFT {
-                conn.read_shift -= 1;
-            }
-        } else if size == 1 << conn.read_shift && conn.read_shift < MAX_READ_SHIFT {
-            conn.read_shift += 1;
+        if n < size && !conn.flags.any(Flags::READ_CLOSED) {
+            conn.flags.clear(Flags::READABLE);
         }
-        if conn.unread.is_empty() {
-            self.unread_here = 0..n;
-        } else {
-            self.buffered += n;
-            if !conn.unread.push(&self.read_buf[..n], &mut self.pool) {
-                self.buffered -= n;
-                self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
-                return None;
-            }
-        }
+        self.unread_here = 0..n;
         self.current = Current::Data(slot);
-        Some(Event::Data { conn: id })
+        if !conn.unread.is_empty() {
+            self.join_unread(slot);
+        }
+        Some(Event::Data { conn: ConnId(key) })
+    }
+
+    #[inline(never)]
+    pub(crate) fn read_once_more(&mut self, slot: u32) -> Option<Event> {
+        self.read(slot, self.conns.key(slot))
+    }
+
+    #[cold]
+    fn read_into_larger(&mut self, slot: u32, size: usize) -> Option<Event> {
+        self.read_buf.resize(size.max(FIRST_READ as usize), 0);
+        self.read_once_more(slot)
+    }
+
+    #[cold]
+    fn end_of_stream(&mut self, slot: u32) -> Option<Event> {
+        let conn = self.conns.get_mut(slot)?;
+        conn.flags.clear(Flags::READABLE);
+        conn.flags.set(Flags::EOF);
+        self.current = Current::EndOfStream(slot);
+        Some(Event::EndOfStream {
+            conn: ConnId(self.conns.key(slot)),
+        })
+    }
+
+    /// Adds what was just read to what earlier handlers have left.
+    #[inline(never)]
+    fn join_unread(&mut self, slot: u32) {
+        let here = std::mem::replace(&mut self.unread_here, 0..0);
+        self.current = Current::Kept(slot);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        self.buffered += here.len();
+        if !conn
+            .unread
+            .push(&self.read_buf[here.clone()], &mut self.pool)
+        {
+            self.buffered -= here.len();
+            self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
+        }
     }
 
     #[cold]
     fn read_failed(&mut self, slot: u32, e: Errno) -> Option<Event> {
-        if e != Errno::AGAIN {
-            self.terminate(slot, errno_reason(e));
-            return None;
+        match e {
+            Errno::INTR => return self.read_once_more(slot),
+            Errno::AGAIN => self.conns.get_mut(slot)?.flags.clear(Flags::READABLE),
+            e => self.terminate(slot, errno_reason(e)),
         }
-        self.conns.get_mut(slot)?.flags.clear(Flags::READABLE);
         None
     }
 
@@ -85,26 +105,33 @@ impl<S: System> EventLoop<S> {
     #[inline]
     pub(crate) fn keep_unread(&mut self, slot: u32) {
         let left = std::mem::replace(&mut self.unread_here, 0..0);
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if left.is_empty() && conn.unread.is_empty() {
             return;
         }
         self.keep_some(slot, left);
     }
 
-    fn keep_some(&mut self, slot: u32, left: std::ops::Range<usize>) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+    fn keep_some(&mut self, slot: u32, left: Range<usize>) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
             return;
         }
         if !left.is_empty() {
-            if !conn.unread.push(&self.read_buf[left.clone()], &mut self.pool) {
+            if !conn
+                .unread
+                .push(&self.read_buf[left.clone()], &mut self.pool)
+            {
                 return self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
             }
             self.buffered += left.len();
         }
-        let too_much =
-            conn.unread.len() >= conn.options.max_unread || self.buffered > self.options.memory_budget;
+        let too_much = conn.unread.len() >= conn.options.max_unread
+            || self.buffered > self.options.memory_budget;
         if too_much && !conn.flags.any(Flags::PAUSED | Flags::EOF) {
             self.terminate(slot, CloseReason::InputTooLarge);
         }
@@ -113,20 +140,79 @@ impl<S: System> EventLoop<S> {
     /// Takes all of `bytes` to be sent, or none and says why.
     #[inline]
     pub(crate) fn send(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
-        let refused = |kind| Err(Error::new("send", kind));
-        let Some(conn) = self.conns.get_mut(slot) else { return refused(ErrorKind::BadHandle) };
+        let Some(conn) = self.conns.get(slot) else {
+            return refused(ErrorKind::BadHandle);
+        };
+        let may_gather = self.gatherer == slot || self.gatherer == NOBODY;
+        let room = self.gathered.capacity() - self.gathered.len();
+        let small = !bytes.is_empty() && bytes.len() < DIRECT && bytes.len() <= room;
+        if small && may_gather && conn.may_gather() {
+            self.copy_gathered();
+            self.gathered.extend_from_slice(bytes);
+            self.gatherer = slot;
+            return Ok(());
+        }
+        self.send_more(slot, bytes)
+    }
+
+    /// Sends a part of the shared buffer. If it is all that the handler sends, it is not even
+    /// copied: the buffer is not touched before the flush.
+    #[inline(always)]
+    pub(crate) fn send_here(&mut self, slot: u32, here: Range<usize>) -> Result<(), Error> {
+        let Some(conn) = self.conns.get(slot) else {
+            return refused(ErrorKind::BadHandle);
+        };
+        if self.gatherer == NOBODY && here.len() < DIRECT && conn.may_gather() {
+            self.gathered_here = here;
+            self.gatherer = slot;
+            return Ok(());
+        }
+        let buf = std::mem::take(&mut self.read_buf);
+        let sent = self.send_more(slot, &buf[here]);
+        self.read_buf = buf;
+        sent
+    }
+
+    /// Makes room for more after what is gathered: all of it moves to `gathered`.
+    #[inline]
+    fn copy_gathered(&mut self) {
+        let here = std::mem::replace(&mut self.gathered_here, 0..0);
+        if here.start < here.end {
+            self.gathered.extend_from_slice(&self.read_buf[here]);
+        }
+    }
+
+    #[inline]
+    fn clear_gathered(&mut self) {
+        self.gathered_here = 0..0;
+        self.gathered.clear();
+    }
+
+    #[inline(never)]
+    fn send_more(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
+        if self.gathered.capacity() == 0 {
+            self.gathered.reserve_exact(GATHERED_MAX);
+            return self.send(slot, bytes);
+        }
+        let gatherer = self.gatherer;
+        self.spill_gathered(gatherer);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return refused(ErrorKind::BadHandle);
+        };
         if conn.flags.any(Flags::NO_SEND) {
             return refused(ErrorKind::Closing);
         }
         let waiting = conn.queue.len();
-        if waiting > conn.options.send_cap || (waiting > 0 && self.buffered > self.options.memory_budget) {
+        if waiting > conn.options.send_cap
+            || (waiting > 0 && self.buffered > self.options.memory_budget)
+        {
             return refused(ErrorKind::QueueFull);
-        }
-        if bytes.len() >= DIRECT && conn.flags.any(Flags::WRITABLE) {
-            return self.send_direct(slot, bytes);
         }
         if bytes.is_empty() {
             return Ok(());
+        }
+        if waiting + bytes.len() >= DIRECT && conn.flags.any(Flags::WRITABLE) {
+            return self.send_direct(slot, bytes);
         }
         if !conn.queue.push(bytes, &mut self.pool) {
             return refused(ErrorKind::OutOfMemory);
@@ -135,26 +221,128 @@ impl<S: System> EventLoop<S> {
         if waiting == 0 {
             conn.progress_at = self.now;
         }
-        let gathered_enough = waiting + bytes.len() > GATHERED_MAX && conn.flags.any(Flags::WRITABLE);
+        self.soil(slot);
+        Ok(())
+    }
+
+    /// Notes that a queue has grown and is to be flushed when the handler ends.
+    fn soil(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if !conn.flags.any(Flags::DIRTY) {
             conn.flags.set(Flags::DIRTY);
             self.dirty.push(slot);
         }
-        if gathered_enough {
-            self.flush(slot);
+    }
+
+    /// Moves what is gathered for `slot`, if anything is, to its queue.
+    pub(crate) fn spill_gathered(&mut self, slot: u32) {
+        if self.gatherer != slot || slot == NOBODY {
+            return;
         }
-        Ok(())
+        self.gatherer = NOBODY;
+        self.queue_gathered(slot, 0);
+        self.soil(slot);
+    }
+
+    /// Moves what is gathered beyond the first `sent` bytes to the queue.
+    fn queue_gathered(&mut self, slot: u32, sent: usize) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return self.clear_gathered();
+        };
+        let here = self.gathered_here.clone();
+        let gathered = if here.is_empty() {
+            &self.gathered
+        } else {
+            &self.read_buf[here]
+        };
+        let rest = &gathered[sent..];
+        conn.progress_at = self.now;
+        let queued = conn.queue.push(rest, &mut self.pool);
+        if queued {
+            self.buffered += rest.len();
+        }
+        self.clear_gathered();
+        if !queued {
+            // They were taken to be sent: without them the stream would have a hole.
+            self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
+        }
+    }
+
+    /// Hands the kernel what the handler has gathered. Answers true when that was all the handler
+    /// has left to be done.
+    #[inline]
+    pub(crate) fn flush_gathered(&mut self) -> bool {
+        let slot = std::mem::replace(&mut self.gatherer, NOBODY);
+        let here = self.gathered_here.clone();
+        let all = if here.start < here.end {
+            &self.read_buf[here]
+        } else {
+            &self.gathered[..]
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return self.nothing_gathered();
+        };
+        let Some(socket) = conn.socket.as_ref() else {
+            return self.nothing_gathered();
+        };
+        let sent = self.sys.send(socket, &[IoSlice::new(all)]);
+        if sent != Ok(all.len()) {
+            return self.flush_gathered_failed(slot, sent);
+        }
+        conn.active_at = self.now;
+        self.counters.bytes_sent += all.len() as u64;
+        let read_all = self.unread_here.start >= self.unread_here.end;
+        let done = conn.at_rest() && read_all && self.dirty.is_empty();
+        self.clear_gathered();
+        match self.current {
+            Current::Data(handled) if handled == slot && done => {
+                self.current = Current::Nothing;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The gatherer is gone: nothing is to be flushed.
+    #[cold]
+    fn nothing_gathered(&mut self) -> bool {
+        self.clear_gathered();
+        false
+    }
+
+    #[cold]
+    fn flush_gathered_failed(&mut self, slot: u32, sent: Result<usize, Errno>) -> bool {
+        let taken = sent.unwrap_or(0);
+        self.counters.bytes_sent += taken as u64;
+        self.queue_gathered(slot, taken);
+        if let Some(conn) = self.conns.get_mut(slot)
+            && matches!(sent, Ok(_) | Err(Errno::AGAIN))
+        {
+            conn.flags.clear(Flags::WRITABLE);
+        }
+        // Asks again after a signal, and learns what else is wrong.
+        self.flush(slot);
+        false
     }
 
     /// Hands the kernel what is gathered and `bytes` in one call; only the rest is copied.
     fn send_direct(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
-        let Some(conn) = self.conns.get_mut(slot) else { return Ok(()) };
-        let Some(socket) = conn.socket.as_ref() else { return Ok(()) };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Ok(());
+        };
+        let Some(socket) = conn.socket.as_ref() else {
+            return Ok(());
+        };
         let waiting = conn.queue.len();
         let taken = loop {
             let queued = IoSlice::new(conn.queue.bytes());
             let both = [queued, IoSlice::new(bytes)];
-            match self.sys.send(socket, if waiting == 0 { &both[1..] } else { &both }) {
+            match self
+                .sys
+                .send(socket, if waiting == 0 { &both[1..] } else { &both })
+            {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break 0,
                 Err(e) => {
@@ -189,7 +377,6 @@ impl<S: System> EventLoop<S> {
     }
 
     /// Flushes all that was sent since the last event.
-    #[inline]
     pub(crate) fn flush_dirty(&mut self) {
         while let Some(slot) = self.dirty.pop() {
             self.flush(slot);
@@ -197,9 +384,10 @@ impl<S: System> EventLoop<S> {
     }
 
     /// Hands the kernel as much of the queue as it takes.
-    #[inline]
     pub(crate) fn flush(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         conn.flags.clear(Flags::DIRTY);
         let waiting = conn.queue.len();
         if waiting == 0 {
@@ -208,7 +396,9 @@ impl<S: System> EventLoop<S> {
         if !conn.flags.any(Flags::WRITABLE) {
             return self.queue_waits(slot);
         }
-        let Some(socket) = conn.socket.as_ref() else { return };
+        let Some(socket) = conn.socket.as_ref() else {
+            return;
+        };
         let taken = loop {
             match self.sys.send(socket, &[IoSlice::new(conn.queue.bytes())]) {
                 Ok(n) => break n,
@@ -227,20 +417,31 @@ impl<S: System> EventLoop<S> {
         if taken < waiting {
             conn.flags.clear(Flags::WRITABLE);
         }
-        if taken < waiting || conn.flags.any(Flags::CONGESTED | Flags::FINISHING | Flags::CLOSING) {
+        if taken < waiting
+            || conn
+                .flags
+                .any(Flags::CONGESTED | Flags::FINISHING | Flags::CLOSING)
+        {
             self.queue_waits(slot);
         }
     }
 
     /// Looks at the marks after the queue has changed, and at what an empty queue allows.
     fn queue_waits(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let waiting = conn.queue.len();
         let closing = conn.flags.any(Flags::CLOSING);
         if waiting > conn.options.high_mark && !conn.flags.any(Flags::CONGESTED) && !closing {
             conn.flags.set(Flags::CONGESTED | Flags::TELL_CONGESTED);
+            if conn.options.auto_pause {
+                conn.flags.set(Flags::HELD);
+            }
             self.counters.congested += 1;
-        } else if waiting <= conn.options.low_mark && conn.flags.take(Flags::CONGESTED) && !closing {
+        } else if waiting <= conn.options.low_mark && conn.flags.take(Flags::CONGESTED) && !closing
+        {
+            conn.flags.clear(Flags::HELD);
             conn.flags.set(Flags::TELL_DRAINED);
         }
         if waiting > 0 {
@@ -262,7 +463,9 @@ impl<S: System> EventLoop<S> {
         if self.buffered <= self.options.memory_budget {
             return;
         }
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if !conn.flags.any(Flags::STARVED) {
             conn.flags.set(Flags::STARVED);
             self.starved.push(slot);
@@ -281,6 +484,10 @@ impl<S: System> EventLoop<S> {
             }
         }
     }
+}
+
+fn refused(kind: ErrorKind) -> Result<(), Error> {
+    Err(Error::new("send", kind))
 }
 
 /// The reason of a connection that this error of a read or write ends.

@@ -37,9 +37,10 @@ impl<S: System> EventLoop<S> {
     /// Reads the answer of a connect under way.
     pub(crate) fn finish_connect(&mut self, slot: u32) -> Option<Event> {
         let conn = self.conns.get_mut(slot)?;
-        if !conn.flags.take(Flags::FLUSH | Flags::ERROR) {
+        if !conn.flags.any(Flags::WRITABLE | Flags::ERROR) {
             return None;
         }
+        conn.flags.clear(Flags::ERROR | Flags::FLUSH);
         let socket = conn.socket.as_ref()?;
         if let Some(e) = self.sys.take_error(socket) {
             self.terminate(slot, CloseReason::ConnectFailed(e.raw_os_error()));
@@ -58,15 +59,23 @@ impl<S: System> EventLoop<S> {
             self.finish_sending(slot);
         }
         self.current = Current::Told(slot);
-        Some(Event::Connected { conn: ConnId(self.conns.key(slot)) })
+        Some(Event::Connected {
+            conn: ConnId(self.conns.key(slot)),
+        })
     }
 
     /// Starts an orderly close; the first reason stays.
     pub(crate) fn begin_close(&mut self, slot: u32, reason: CloseReason, within: Option<Duration>) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.flags.any(Flags::DEAD) {
             return;
         }
+        self.spill_gathered(slot);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let within = within.unwrap_or(conn.options.close_timeout);
         let ends_by = after(self.now, within);
         if conn.flags.any(Flags::CLOSING) {
@@ -78,14 +87,20 @@ impl<S: System> EventLoop<S> {
             return self.terminate(slot, reason);
         }
         conn.flags.set(Flags::CLOSING);
-        conn.flags.clear(Flags::PAUSED | Flags::OFFER | Flags::CONGESTED);
-        conn.flags.clear(Flags::TELL_CONGESTED | Flags::TELL_DRAINED);
+        conn.flags
+            .clear(Flags::PAUSED | Flags::OFFER | Flags::CONGESTED | Flags::HELD);
+        conn.flags
+            .clear(Flags::TELL_CONGESTED | Flags::TELL_DRAINED);
         self.buffered -= conn.unread.len();
         conn.unread.clear(&mut self.pool);
         conn.progress_at = self.now;
         // A peer that has finished sending may take its time to read what it is owed, as long as
         // it goes on reading.
-        conn.ends_by = if reason == CloseReason::PeerFinished { NEVER } else { ends_by };
+        conn.ends_by = if reason == CloseReason::PeerFinished {
+            NEVER
+        } else {
+            ends_by
+        };
         self.arm(slot);
         self.progress_close(slot);
         self.requeue(slot);
@@ -93,7 +108,9 @@ impl<S: System> EventLoop<S> {
 
     /// After the handler of end of stream: by default close, half-open stay.
     pub(crate) fn peer_finished(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get(slot) else { return };
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
         if conn.options.half_open && !conn.flags.any(Flags::FINISHED) {
             return;
         }
@@ -102,7 +119,9 @@ impl<S: System> EventLoop<S> {
 
     /// Takes a closing connection as far as it goes.
     pub(crate) fn progress_close(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if !conn.queue.is_empty() || conn.flags.any(Flags::DEAD) {
             return;
         }
@@ -110,7 +129,9 @@ impl<S: System> EventLoop<S> {
         if conn.flags.any(Flags::EOF) {
             return self.terminate(slot, reason);
         }
-        let Some(socket) = conn.socket.as_ref() else { return };
+        let Some(socket) = conn.socket.as_ref() else {
+            return;
+        };
         if conn.flags.any(Flags::LINGERING) {
             return;
         }
@@ -128,9 +149,13 @@ impl<S: System> EventLoop<S> {
     /// Reads what a closing connection still gets, to see the peer finish. Only for visits: it
     /// overwrites the shared buffer, which a handler may be looking at.
     pub(crate) fn discard_input(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let (reason, size) = (conn.reason, self.read_buf.len());
-        let Some(socket) = conn.socket.as_ref() else { return };
+        let Some(socket) = conn.socket.as_ref() else {
+            return;
+        };
         if !conn.flags.any(Flags::LINGERING) {
             return;
         }
@@ -153,12 +178,19 @@ impl<S: System> EventLoop<S> {
 
     /// Shuts down the writing side, the queue being empty.
     pub(crate) fn finish_sending(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.flags.any(Flags::FINISHED | Flags::DEAD | Flags::CONNECTING) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn
+            .flags
+            .any(Flags::FINISHED | Flags::DEAD | Flags::CONNECTING)
+        {
             return;
         }
         conn.flags.set(Flags::FINISHED);
-        let Some(socket) = conn.socket.as_ref() else { return };
+        let Some(socket) = conn.socket.as_ref() else {
+            return;
+        };
         if let Err(e) = self.sys.shutdown_write(socket) {
             return self.terminate(slot, errno_reason(e));
         }
@@ -169,7 +201,9 @@ impl<S: System> EventLoop<S> {
 
     /// Resets the connection at once.
     pub(crate) fn abort(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if let Some(socket) = conn.socket.take() {
             self.sys.abort(socket);
         }
@@ -179,7 +213,10 @@ impl<S: System> EventLoop<S> {
     /// Ends a connection: its socket is closed, `Closed` is to be told. What waits to be sent is
     /// kept until then, to be counted.
     pub(crate) fn terminate(&mut self, slot: u32, reason: CloseReason) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        self.spill_gathered(slot);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.flags.any(Flags::DEAD) {
             return;
         }
@@ -198,7 +235,9 @@ impl<S: System> EventLoop<S> {
     /// Arms the connection's deadline if it is earlier than what is armed. One that moved to a
     /// later time is left to fire and be armed anew, so traffic costs nothing here.
     pub(crate) fn arm(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let (at, _) = conn.next_deadline();
         if at == NEVER || conn.flags.any(Flags::DEAD) {
             return;
@@ -206,15 +245,21 @@ impl<S: System> EventLoop<S> {
         if conn.deadline == DeadlineId::NONE {
             conn.deadline = self.deadlines.add(Owner::Conn(slot));
         }
-        if self.deadlines.at(conn.deadline).is_none_or(|armed| at < armed) {
+        if self
+            .deadlines
+            .at(conn.deadline)
+            .is_none_or(|armed| at < armed)
+        {
             self.deadlines.arm(conn.deadline, at);
         }
     }
 
     /// A connection's deadline fired: end it if it is really due, else arm it anew.
     pub(crate) fn conn_due(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
-        if conn.flags.any(Flags::READABLE) && conn.may_read() {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.wants_read() {
             conn.active_at = self.now; // Bytes have come, only not been read yet.
         }
         if conn.flags.any(Flags::FLUSH) {
@@ -240,11 +285,17 @@ impl<S: System> EventLoop<S> {
     /// Answers `shutdown_write`.
     pub(crate) fn shutdown_write(&mut self, slot: u32) -> Result<(), Error> {
         let refused = Err(Error::new("shutdown_write", ErrorKind::Closing));
-        let Some(conn) = self.conns.get_mut(slot) else { return refused };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return refused;
+        };
         if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
             return refused;
         }
         conn.flags.set(Flags::FINISHING);
+        self.spill_gathered(slot);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Ok(());
+        };
         if conn.queue.is_empty() {
             self.finish_sending(slot);
         }

@@ -22,7 +22,11 @@ pub struct LoopOptions {
 
 impl Default for LoopOptions {
     fn default() -> Self {
-        Self { memory_budget: 1 << 30, events_per_turn: 1024, post_capacity: 1 << 20 }
+        Self {
+            memory_budget: 1 << 30,
+            events_per_turn: 1024,
+            post_capacity: 1 << 20,
+        }
     }
 }
 
@@ -115,6 +119,10 @@ pub struct ConnectOptions {
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { timeout: Some(Duration::from_secs(30)), local: None, conn: ConnOptions::default() }
+        Self {
+            timeout: Some(Duration::from_secs(30)),
+            local: None,
+            conn: ConnOptions::default(),
+        }
     }
 }

@@ -79,7 +79,11 @@ struct State {
 
 impl Mailbox {
     pub(crate) fn new(waker: Waker, capacity: usize) -> Self {
-        Self { state: Mutex::default(), waker, capacity }
+        Self {
+            state: Mutex::default(),
+            waker,
+            capacity,
+        }
     }
 
     /// Moves all words to `into` and answers whether a stop was asked for.
@@ -118,6 +122,8 @@ impl Mailbox {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock can panic half way, so a poisoned one still holds a good value.
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }

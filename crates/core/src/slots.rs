@@ -56,7 +56,9 @@ impl<T> Slots<T> {
         if self.free != NO_SLOT {
             let slot = self.free;
             let entry = &mut self.entries[slot as usize];
-            let State::Free { next } = entry.state else { unreachable!("the free list holds free slots") };
+            let State::Free { next } = entry.state else {
+                unreachable!("the free list holds free slots")
+            };
             self.free = next;
             entry.key |= 1;
             entry.state = State::Taken(value);
@@ -66,8 +68,16 @@ impl<T> Slots<T> {
         if self.entries.len() == MAX_SLOTS || self.entries.try_reserve(1).is_err() {
             return Err(Error::new("create handle", ErrorKind::TooMany));
         }
-        let key = pack(self.kind, self.loop_id.index, self.entries.len() as u32, self.loop_id.first_generation);
-        self.entries.push(Entry { key, state: State::Taken(value) });
+        let key = pack(
+            self.kind,
+            self.loop_id.index,
+            self.entries.len() as u32,
+            self.loop_id.first_generation,
+        );
+        self.entries.push(Entry {
+            key,
+            state: State::Taken(value),
+        });
         self.len += 1;
         Ok(key)
     }
@@ -79,6 +89,17 @@ impl<T> Slots<T> {
         let entry = self.entries.get(slot as usize)?;
         // A free slot's key is even; an even key asked for must not match it.
         (entry.key == key && key & 1 == 1).then_some(slot)
+    }
+
+    /// The slot and the object behind a key, if it is that of a living object.
+    #[inline]
+    pub(crate) fn find_mut(&mut self, key: u64) -> Option<(u32, &mut T)> {
+        let slot = slot_of(key);
+        let entry = self.entries.get_mut(slot as usize)?;
+        match &mut entry.state {
+            State::Taken(value) if entry.key == key => Some((slot, value)),
+            _ => None,
+        }
     }
 
     #[inline]
@@ -126,7 +147,10 @@ impl<T> Slots<T> {
 
     /// The keys of all living objects, in no particular order.
     pub(crate) fn keys(&self) -> impl Iterator<Item = u64> + '_ {
-        self.entries.iter().filter(|e| matches!(e.state, State::Taken(_))).map(|e| e.key)
+        self.entries
+            .iter()
+            .filter(|e| matches!(e.state, State::Taken(_)))
+            .map(|e| e.key)
     }
 }
 
@@ -135,7 +159,13 @@ mod tests {
     use super::*;
 
     fn slots() -> Slots<u32> {
-        Slots::new(Kind::Timer, LoopId { index: 7, first_generation: 1 })
+        Slots::new(
+            Kind::Timer,
+            LoopId {
+                index: 7,
+                first_generation: 1,
+            },
+        )
     }
 
     #[test]
@@ -164,14 +194,23 @@ mod tests {
         assert_eq!(s.find(0), None);
         assert_eq!(s.find(u64::MAX), None);
         let next = pack(Kind::Timer, 7, slot_of(freed), generation_of(freed) + 1);
-        assert_eq!(s.find(next & !1), None, "the key of a free slot is not a handle");
+        assert_eq!(
+            s.find(next & !1),
+            None,
+            "the key of a free slot is not a handle"
+        );
         assert_eq!(s.find(next), None, "nor is the handle of its next tenant");
     }
 
     #[test]
     fn a_slot_whose_generation_would_wrap_is_retired() {
-        let mut s: Slots<u32> =
-            Slots::new(Kind::Timer, LoopId { index: 7, first_generation: MAX_GENERATION });
+        let mut s: Slots<u32> = Slots::new(
+            Kind::Timer,
+            LoopId {
+                index: 7,
+                first_generation: MAX_GENERATION,
+            },
+        );
         let last = s.insert(1).unwrap();
         s.remove(s.find(last).unwrap());
         let other = s.insert(2).unwrap();

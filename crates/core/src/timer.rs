@@ -34,14 +34,22 @@ impl TimerSpec {
     /// Once, `delay` from now.
     #[must_use]
     pub fn after(delay: Duration) -> Self {
-        Self { delay, period: None, user_data: 0 }
+        Self {
+            delay,
+            period: None,
+            user_data: 0,
+        }
     }
 
     /// Again and again, the first time one `period` from now. A period of 0 counts as 1 ns: once
     /// a turn.
     #[must_use]
     pub fn every(period: Duration) -> Self {
-        Self { delay: period, period: Some(period), user_data: 0 }
+        Self {
+            delay: period,
+            period: Some(period),
+            user_data: 0,
+        }
     }
 
     /// The same, but the first time `delay` from now.
@@ -132,12 +140,15 @@ impl<S: System> EventLoop<S> {
     }
 
     fn find_timer(&mut self, id: TimerId, operation: &'static str) -> Result<&mut Timer, Error> {
-        let found = self.timers.find(id.0).and_then(|slot| self.timers.get_mut(slot));
+        let found = self
+            .timers
+            .find(id.0)
+            .and_then(|slot| self.timers.get_mut(slot));
         found.ok_or(Error::new(operation, ErrorKind::BadHandle))
     }
 
     /// Takes all deadlines that are due off the heap.
-    pub(crate) fn collect_due(&mut self) {
+    fn collect_due(&mut self) {
         while let Some(owner) = self.deadlines.pop_due(self.now) {
             match owner {
                 Owner::Timer(slot) => {
@@ -154,27 +165,37 @@ impl<S: System> EventLoop<S> {
     }
 
     pub(crate) fn next_timer(&mut self) -> Option<Event> {
+        self.collect_due();
         while let Some(key) = self.due.pop_front() {
-            let Some(slot) = self.timers.find(key) else { continue };
-            let Some(timer) = self.timers.get_mut(slot) else { continue };
+            let Some(slot) = self.timers.find(key) else {
+                continue;
+            };
+            let Some(timer) = self.timers.get_mut(slot) else {
+                continue;
+            };
             if !std::mem::take(&mut timer.due) {
                 continue;
             }
-            if timer.period > 0 {
-                let missed = (self.now - timer.at) / timer.period;
-                timer.at = timer.at.saturating_add((missed + 1).saturating_mul(timer.period));
+            if let Some(missed) = (self.now - timer.at).checked_div(timer.period) {
+                timer.at = timer
+                    .at
+                    .saturating_add((missed + 1).saturating_mul(timer.period));
                 let (deadline, at) = (timer.deadline, timer.at);
                 self.deadlines.arm(deadline, at);
             }
             self.current = Current::Timer(slot);
-            return Some(Event::Timer { timer: TimerId(key) });
+            return Some(Event::Timer {
+                timer: TimerId(key),
+            });
         }
         None
     }
 
     /// After the handler of a timer: a one-shot one that was not re-armed is gone.
     pub(crate) fn timer_handled(&mut self, slot: u32) {
-        let Some(timer) = self.timers.get(slot) else { return };
+        let Some(timer) = self.timers.get(slot) else {
+            return;
+        };
         if self.deadlines.at(timer.deadline).is_none() {
             self.deadlines.remove(timer.deadline);
             self.timers.remove(slot);

@@ -4,7 +4,7 @@
 //! has more waits for the next turn, behind the others (promise 8). One visit makes at most one
 //! event, and always leaves the connection's flags telling what is still to be done.
 
-use crate::conn::Flags;
+use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of};
 use crate::io::errno_reason;
@@ -18,7 +18,10 @@ const ACCEPTS_A_TURN: usize = 256;
 #[derive(Clone, Copy)]
 pub(crate) enum Current {
     Nothing,
+    /// Data in the shared buffer.
     Data(u32),
+    /// Data that is kept with the connection.
+    Kept(u32),
     EndOfStream(u32),
     /// Any other event of a connection that lives.
     Told(u32),
@@ -26,70 +29,95 @@ pub(crate) enum Current {
     Timer(u32),
 }
 
+/// The slot of no connection.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
 impl<S: System> EventLoop<S> {
     /// Something can be handed out without asking the kernel.
     pub(crate) fn has_work(&self) -> bool {
         !(self.line.is_empty()
-            && self.later.is_empty()
             && self.accepting.is_empty()
             && self.due.is_empty()
             && self.posted.is_empty()
             && !self.stop)
     }
 
+    /// Puts in the line what earlier turns have left: reports that nobody asked for, then the
+    /// connections that have more to read.
     pub(crate) fn begin_turn(&mut self) {
+        while let Some(report) = self.ready.get(self.next_ready) {
+            let report = *report;
+            self.next_ready += 1;
+            match self.conns.find_mut(report.token) {
+                Some((slot, conn)) => {
+                    conn.note(report.readiness);
+                    self.requeue(slot);
+                }
+                None => self.look_at_other(report),
+            }
+        }
+        self.ready.clear();
+        self.next_ready = 0;
         self.line.extend(self.later.drain(..));
+        self.accepts_left = ACCEPTS_A_TURN;
         self.accepts_left = ACCEPTS_A_TURN;
     }
 
-    /// Notes what the kernel reported. A report for a token that lives no more is dropped.
+    /// Acts on one report of the kernel. One for a token that lives no more is dropped.
     #[inline]
-    pub(crate) fn dispatch(&mut self, ready: Ready) {
-        if let Some(slot) = self.conns.find(ready.token) {
-            let Some(conn) = self.conns.get_mut(slot) else { return };
-            if ready.readable {
-                conn.flags.set(Flags::READABLE);
-            }
-            if ready.read_closed {
-                conn.flags.set(Flags::READABLE | Flags::READ_CLOSED);
-            }
-            if ready.error {
-                conn.flags.set(Flags::READABLE | Flags::READ_CLOSED | Flags::ERROR);
-            }
-            if ready.writable {
-                conn.flags.set(Flags::WRITABLE);
-                if !conn.queue.is_empty() || conn.flags.any(Flags::CONNECTING) {
-                    conn.flags.set(Flags::FLUSH);
-                }
-            }
-            let due = conn.flags.any(Flags::SPECIAL)
-                || (conn.flags.any(Flags::READABLE) && conn.may_read());
-            if due && !conn.flags.any(Flags::IN_LINE) {
-                conn.flags.set(Flags::IN_LINE);
-                self.line.push_back(slot);
-            }
-        } else if ready.token == WAKER {
+    pub(crate) fn look_at(&mut self, report: Ready) -> Option<Event> {
+        let Some((slot, conn)) = self.conns.find_mut(report.token) else {
+            self.look_at_other(report);
+            return None;
+        };
+        conn.note(report.readiness);
+        if conn.flags.just_read() {
+            return self.read(slot, report.token);
+        }
+        if conn.flags.any(Flags::IN_LINE) || !conn.flags.any(Flags::SPECIAL) {
+            return None;
+        }
+        self.visit_special(slot)
+    }
+
+    fn look_at_other(&mut self, report: Ready) {
+        if report.token == WAKER {
             self.stop |= self.mailbox.take(&mut self.posted);
-        } else if kind_of(ready.token) == Kind::Listener as u64 {
-            self.listener_ready(ready.token);
+        } else if kind_of(report.token) == Kind::Listener as u64 {
+            self.listener_ready(report.token);
         }
     }
 
     /// Does what the handler of the last event left to be done: flush, then look what else.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn finish_handler(&mut self) {
-        if !self.dirty.is_empty() {
-            self.flush_dirty();
+        if self.gatherer != NOBODY && self.flush_gathered() {
+            return;
         }
-        if !matches!(self.current, Current::Nothing) {
-            self.settle();
+        match self.current {
+            Current::Nothing if self.dirty.is_empty() => {}
+            Current::Data(slot) if self.is_handled(slot) => self.current = Current::Nothing,
+            _ => self.finish_more(),
         }
+    }
+
+    /// The handler of a `Data` event has left nothing to be done.
+    #[inline]
+    fn is_handled(&self, slot: u32) -> bool {
+        let read_all = self.unread_here.start >= self.unread_here.end;
+        read_all && self.dirty.is_empty() && self.conns.get(slot).is_some_and(Conn::at_rest)
+    }
+
+    #[inline(never)]
+    fn finish_more(&mut self) {
+        self.flush_dirty();
+        self.settle();
     }
 
     fn settle(&mut self) {
         match std::mem::replace(&mut self.current, Current::Nothing) {
             Current::Nothing => {}
-            Current::Data(slot) => {
+            Current::Data(slot) | Current::Kept(slot) => {
                 self.keep_unread(slot);
                 self.requeue(slot);
             }
@@ -114,32 +142,36 @@ impl<S: System> EventLoop<S> {
     /// Puts a connection in the line if its flags ask for a visit: in this turn for what is to be
     /// told, in the next for another read.
     pub(crate) fn requeue(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else { return };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if conn.flags.any(Flags::IN_LINE) {
             return;
         }
         if conn.flags.any(Flags::URGENT) {
             conn.flags.set(Flags::IN_LINE);
             self.line.push_back(slot);
-        } else if conn.flags.any(Flags::OFFER) || (conn.flags.any(Flags::READABLE) && conn.may_read()) {
+        } else if conn.flags.any(Flags::OFFER) || conn.wants_read() {
             conn.flags.set(Flags::IN_LINE);
             self.later.push(slot);
         }
     }
 
-    #[inline]
+    /// Visits a connection that stood in the line.
+    #[inline(never)]
     pub(crate) fn visit(&mut self, slot: u32) -> Option<Event> {
         let conn = self.conns.get_mut(slot)?;
         conn.flags.clear(Flags::IN_LINE);
         if conn.flags.any(Flags::SPECIAL) {
             return self.visit_special(slot);
         }
-        if conn.flags.any(Flags::READABLE) && conn.may_read() {
-            return self.read(slot);
+        if conn.wants_read() {
+            return self.read(slot, self.conns.key(slot));
         }
         None
     }
 
+    #[inline(never)]
     fn visit_special(&mut self, slot: u32) -> Option<Event> {
         let id = ConnId(self.conns.key(slot));
         let conn = self.conns.get_mut(slot)?;
@@ -167,7 +199,7 @@ impl<S: System> EventLoop<S> {
             self.requeue(slot);
             return None;
         }
-        if conn.flags.take(Flags::ERROR) && !conn.may_read() {
+        if conn.flags.take(Flags::ERROR) && !conn.wants_read() {
             self.hung_up(slot);
         }
         let conn = self.conns.get_mut(slot)?;
@@ -181,14 +213,16 @@ impl<S: System> EventLoop<S> {
         if conn.flags.take(Flags::TELL_DRAINED) {
             return Some(Event::Drained { conn: id });
         }
-        let may_read = conn.may_read();
-        if conn.flags.take(Flags::OFFER) && !conn.flags.any(Flags::PAUSED) && !conn.unread.is_empty() {
-            self.current = Current::Data(slot);
+        if conn.flags.take(Flags::OFFER)
+            && !conn.flags.any(Flags::PAUSED)
+            && !conn.unread.is_empty()
+        {
+            self.current = Current::Kept(slot);
             return Some(Event::Data { conn: id });
         }
         self.current = Current::Nothing;
-        if conn.flags.any(Flags::READABLE) && may_read {
-            return self.read(slot);
+        if self.conns.get(slot).is_some_and(Conn::wants_read) {
+            return self.read_once_more(slot);
         }
         None
     }
@@ -201,12 +235,18 @@ impl<S: System> EventLoop<S> {
             Some(conn) => (conn.reason, conn.queue.len() as u64),
             None => (CloseReason::ClosedHere, 0),
         };
-        Event::Closed { conn, reason, unsent }
+        Event::Closed {
+            conn,
+            reason,
+            unsent,
+        }
     }
 
     /// A hang-up was reported while nobody reads: an error ends the connection at once.
     fn hung_up(&mut self, slot: u32) {
-        let Some(socket) = self.conns.get(slot).and_then(|c| c.socket.as_ref()) else { return };
+        let Some(socket) = self.conns.get(slot).and_then(|c| c.socket.as_ref()) else {
+            return;
+        };
         if let Some(e) = self.sys.take_error(socket) {
             self.terminate(slot, errno_reason(e));
         }

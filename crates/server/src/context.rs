@@ -124,7 +124,7 @@ impl<'a> Context<'a> {
         self.el.remote()
     }
 
-    /// Drains the server after this hook: see [`Server::drain`](crate::Server::drain).
+    /// Drains the server at the end of this turn: see [`Server::drain`](crate::Server::drain).
     pub fn drain(&mut self) {
         *self.drain = true;
     }

@@ -25,7 +25,7 @@ impl Hooks for Echo {
         log::debug!("new connection from {}", peer(cx, conn));
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_data(&mut self, cx: &mut Context<'_>, conn: ConnId) {
         if log::log_enabled!(log::Level::Debug) {
             tell_data(cx, conn);
@@ -41,7 +41,10 @@ impl Hooks for Echo {
     }
 
     fn on_congested(&mut self, cx: &mut Context<'_>, conn: ConnId) {
-        log::debug!("output queue for {} is long, reading is paused", peer(cx, conn));
+        log::debug!(
+            "output queue for {} is long, reading is paused",
+            peer(cx, conn)
+        );
     }
 
     fn on_drained(&mut self, cx: &mut Context<'_>, conn: ConnId) {

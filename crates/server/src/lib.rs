@@ -46,6 +46,7 @@ pub use server::{Server, ServerEvent};
 
 #[doc(no_inline)]
 pub use echoloop_core::{
-    CloseReason, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Deadline, Error, ErrorKind,
-    Event, EventLoop, ListenOptions, ListenerId, LoopOptions, Remote, TimerId, TimerSpec,
+    CloseReason, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Deadline, Error,
+    ErrorKind, Event, EventLoop, ListenOptions, ListenerId, LoopOptions, Remote, TimerId,
+    TimerSpec,
 };

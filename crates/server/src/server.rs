@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use echoloop_core::{
-    CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenOptions, ListenerId, Remote, TimerId,
+    CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenOptions, ListenerId, Remote,
+    TimerId,
 };
 
 use crate::{Context, Hooks, Report, ServerBuilder, ServerCounters};
@@ -46,7 +47,11 @@ impl Server {
         ServerBuilder::default()
     }
 
-    pub(crate) fn start(el: EventLoop, tick: Option<TimerId>, policy: ServerBuilder) -> Result<Self, Error> {
+    pub(crate) fn start(
+        el: EventLoop,
+        tick: Option<TimerId>,
+        policy: ServerBuilder,
+    ) -> Result<Self, Error> {
         let addresses = policy.addresses.clone();
         let mut server = Self {
             el,
@@ -68,8 +73,14 @@ impl Server {
     /// # Errors
     ///
     /// As [`EventLoop::listen`].
-    pub fn listen(&mut self, addr: SocketAddr, options: Option<&ListenOptions>) -> Result<ListenerId, Error> {
-        let id = self.el.listen(addr, options.unwrap_or(&self.policy.listen))?;
+    pub fn listen(
+        &mut self,
+        addr: SocketAddr,
+        options: Option<&ListenOptions>,
+    ) -> Result<ListenerId, Error> {
+        let id = self
+            .el
+            .listen(addr, options.unwrap_or(&self.policy.listen))?;
         self.listeners.push(id);
         Ok(id)
     }
@@ -77,7 +88,10 @@ impl Server {
     /// The addresses of all listeners, with the ports that the system chose.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().filter_map(|id| self.el.listener_addr(*id).ok()).collect()
+        self.listeners
+            .iter()
+            .filter_map(|id| self.el.listener_addr(*id).ok())
+            .collect()
     }
 
     /// A handle for other threads. Its `stop` makes [`run`](Self::run) drain and return; a second
@@ -110,8 +124,16 @@ impl Server {
             }
             log::debug!("waiting for the next event");
             self.poll(None)?;
-            while let Some(event) = self.next_event() {
-                self.call(hooks, event);
+            let mut drain = false;
+            while let Some(event) = self.el.next_event() {
+                if let Event::Data { conn } = event {
+                    hooks.on_data(&mut Context::new(&mut self.el, &mut drain), conn);
+                } else if let Some(event) = self.judge(event) {
+                    self.call(hooks, event, &mut drain);
+                }
+            }
+            if drain {
+                self.drain();
             }
         }
     }
@@ -133,19 +155,28 @@ impl Server {
     pub fn next_event(&mut self) -> Option<ServerEvent> {
         loop {
             let event = self.el.next_event()?;
-            match event {
-                Event::Data { .. } => return Some(ServerEvent::Loop(event)),
-                Event::Accepted { conn, .. } => {
-                    return Some(self.admit(conn).unwrap_or(ServerEvent::Loop(event)));
-                }
-                Event::Closed { conn, reason, unsent } => {
-                    if self.note_closed(conn, reason, unsent) {
-                        return Some(ServerEvent::Loop(event));
-                    }
-                }
-                Event::Timer { timer } if self.tick == Some(timer) => return Some(ServerEvent::Tick),
-                _ => return Some(ServerEvent::Loop(event)),
+            if let Some(event) = self.judge(event) {
+                return Some(event);
             }
+        }
+    }
+
+    /// Applies the policy to one event of the loop; `None` when it is not the program's.
+    #[inline]
+    fn judge(&mut self, event: Event) -> Option<ServerEvent> {
+        match event {
+            Event::Accepted { conn, .. } => {
+                Some(self.admit(conn).unwrap_or(ServerEvent::Loop(event)))
+            }
+            Event::Closed {
+                conn,
+                reason,
+                unsent,
+            } => self
+                .note_closed(conn, reason, unsent)
+                .then_some(ServerEvent::Loop(event)),
+            Event::Timer { timer } if self.tick == Some(timer) => Some(ServerEvent::Tick),
+            _ => Some(ServerEvent::Loop(event)),
         }
     }
 
@@ -179,32 +210,32 @@ impl Server {
         self.drain.filter(|_| self.el.connection_count() == 0)
     }
 
-    #[inline]
-    fn call(&mut self, hooks: &mut impl Hooks, event: ServerEvent) {
-        let mut drain = false;
-        let cx = &mut Context::new(&mut self.el, &mut drain);
+    fn call(&mut self, hooks: &mut impl Hooks, event: ServerEvent, drain: &mut bool) {
+        let cx = &mut Context::new(&mut self.el, drain);
+        let event = match event {
+            ServerEvent::Loop(event) => event,
+            ServerEvent::Tick => return hooks.on_tick(cx),
+            ServerEvent::Refused { peer } => return hooks.on_refused(cx, peer),
+        };
         match event {
-            ServerEvent::Loop(Event::Data { conn }) => hooks.on_data(cx, conn),
-            ServerEvent::Loop(Event::Accepted { conn, listener }) => hooks.on_open(cx, conn, Some(listener)),
-            ServerEvent::Loop(Event::Connected { conn }) => hooks.on_open(cx, conn, None),
-            ServerEvent::Loop(Event::Congested { conn }) => hooks.on_congested(cx, conn),
-            ServerEvent::Loop(Event::Drained { conn }) => hooks.on_drained(cx, conn),
-            ServerEvent::Loop(Event::EndOfStream { conn }) => hooks.on_end_of_stream(cx, conn),
-            ServerEvent::Loop(Event::Closed { conn, reason, unsent }) => {
-                hooks.on_close(cx, conn, reason, unsent);
-            }
-            ServerEvent::Loop(Event::Timer { timer }) => hooks.on_timer(cx, timer),
-            ServerEvent::Loop(Event::Posted { word }) => hooks.on_post(cx, word),
-            ServerEvent::Loop(Event::AcceptPaused { errno, .. }) => {
+            Event::Accepted { conn, listener } => hooks.on_open(cx, conn, Some(listener)),
+            Event::Connected { conn } => hooks.on_open(cx, conn, None),
+            Event::Data { conn } => hooks.on_data(cx, conn),
+            Event::Congested { conn } => hooks.on_congested(cx, conn),
+            Event::Drained { conn } => hooks.on_drained(cx, conn),
+            Event::EndOfStream { conn } => hooks.on_end_of_stream(cx, conn),
+            Event::Closed {
+                conn,
+                reason,
+                unsent,
+            } => hooks.on_close(cx, conn, reason, unsent),
+            Event::Timer { timer } => hooks.on_timer(cx, timer),
+            Event::Posted { word } => hooks.on_post(cx, word),
+            Event::AcceptPaused { errno, .. } => {
                 hooks.on_error(cx, Error::new("accept, paused", ErrorKind::Os(errno)));
             }
-            ServerEvent::Loop(Event::Stop) => return self.stop(),
-            ServerEvent::Loop(_) => {}
-            ServerEvent::Tick => hooks.on_tick(cx),
-            ServerEvent::Refused { peer } => hooks.on_refused(cx, peer),
-        }
-        if drain {
-            self.drain();
+            Event::Stop => self.stop(),
+            _ => {}
         }
     }
 

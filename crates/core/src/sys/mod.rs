@@ -46,14 +46,30 @@ pub(crate) const WAKER: u64 = 0;
 pub struct Ready {
     /// The token the socket was registered with, or 0 for the waker.
     pub token: u64,
+    /// What the socket is ready for.
+    pub readiness: Readiness,
+}
+
+/// What a socket is ready for.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Readiness(pub(crate) u32);
+
+impl Readiness {
     /// A read may find something.
-    pub readable: bool,
+    pub const READABLE: Self = Self(1);
     /// A write may be taken.
-    pub writable: bool,
+    pub const WRITABLE: Self = Self(1 << 1);
     /// The peer has finished sending; end of stream is to be read after the bytes before it.
-    pub read_closed: bool,
-    /// The socket has failed or hung up.
-    pub error: bool,
+    pub const READ_CLOSED: Self = Self(1 << 2 | 1);
+    /// The socket has failed or hung up; a read tells how.
+    pub const ERROR: Self = Self(1 << 3 | Self::READ_CLOSED.0);
+
+    /// This, and `other` where `also` holds.
+    #[must_use]
+    #[inline]
+    pub fn and(self, other: Self, also: bool) -> Self {
+        Self(if also { self.0 | other.0 } else { self.0 })
+    }
 }
 
 /// Ends a `wait`, now or the next, from any thread.
@@ -72,7 +88,11 @@ pub trait System {
 
     fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<Self::Socket, Errno>;
     fn accept(&mut self, listener: &Self::Socket) -> Result<(Self::Socket, SocketAddr), Errno>;
-    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<Self::Socket, Errno>;
+    fn connect(
+        &mut self,
+        addr: SocketAddr,
+        options: &ConnectOptions,
+    ) -> Result<Self::Socket, Errno>;
     fn take_error(&mut self, socket: &Self::Socket) -> Option<Errno>;
     fn local_addr(&self, socket: &Self::Socket) -> Result<SocketAddr, Errno>;
 

@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Ready, System, WAKER, Waker};
+use super::{Readiness, Ready, System, WAKER, Waker};
 use crate::{ConnectOptions, ListenOptions};
 
 /// The operating system.
@@ -52,12 +52,22 @@ impl System for Os {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno> {
         self.poll.poll(&mut self.events, timeout).map_err(errno)?;
-        ready.extend(self.events.iter().map(|event| Ready {
-            token: event.token().0 as u64,
-            readable: event.is_readable(),
-            writable: event.is_writable(),
-            read_closed: event.is_read_closed(),
-            error: event.is_error() || event.is_write_closed(),
+        ready.extend(self.events.iter().map(|event| {
+            let plain = Readiness::default()
+                .and(Readiness::READABLE, event.is_readable())
+                .and(Readiness::WRITABLE, event.is_writable());
+            let readiness = if event.is_error() || event.is_read_closed() {
+                let failed = event.is_error() || event.is_write_closed();
+                plain
+                    .and(Readiness::READ_CLOSED, true)
+                    .and(Readiness::ERROR, failed)
+            } else {
+                plain
+            };
+            Ready {
+                token: event.token().0 as u64,
+                readiness,
+            }
         }));
         Ok(())
     }
@@ -73,7 +83,11 @@ impl System for Os {
     fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {
         let both = Interest::READABLE | Interest::WRITABLE;
         self.registry
-            .register(&mut SourceFd(&socket.as_raw_fd()), Token(token as usize), both)
+            .register(
+                &mut SourceFd(&socket.as_raw_fd()),
+                Token(token as usize),
+                both,
+            )
             .map_err(errno)
     }
 
@@ -101,7 +115,10 @@ impl System for Os {
         let (socket, addr) = rustix::net::acceptfrom_with(listener, flags)?;
         // A peer that reset before it was accepted may come without an address.
         let addr = addr.and_then(|a| SocketAddr::try_from(a).ok());
-        Ok((socket, addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))))
+        Ok((
+            socket,
+            addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
+        ))
     }
 
     fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
@@ -142,7 +159,12 @@ impl System for Os {
         if let [one] = bufs {
             return rustix::net::send(socket, one, SendFlags::NOSIGNAL);
         }
-        rustix::net::sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)
+        rustix::net::sendmsg(
+            socket,
+            bufs,
+            &mut SendAncillaryBuffer::default(),
+            SendFlags::NOSIGNAL,
+        )
     }
 
     fn shutdown_write(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
