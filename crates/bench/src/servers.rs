@@ -134,7 +134,10 @@ impl Kit {
                 make.arg(variable("LIBDIR=", &release));
                 self.run(row, make)?;
                 environment.push(("LD_LIBRARY_PATH".into(), release.into()));
-                let name = row.name().replace('-', "_").replace("c_", "echo_");
+                let name = match row {
+                    Row::CHooks => "echo_hooks",
+                    _ => "echo_batch",
+                };
                 vec![folder.join(name).into(), "127.0.0.1:0".into()]
             }
             Row::Python => {
@@ -211,7 +214,7 @@ impl Kit {
 
     /// Runs a tool in the checkout, its output in the log of the row's build.
     fn run(&self, row: Row, mut command: Command) -> Result<()> {
-        let name = command.get_program().to_string_lossy().into_owned();
+        let name = Path::new(command.get_program()).display().to_string();
         let log = self.out.join(format!("{}-build.log", row.name()));
         let output = command
             .current_dir(&self.root)
@@ -223,13 +226,12 @@ impl Kit {
         fs::write(&log, &said).with_context(|| format!("can't write {}", log.display()))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&said);
-            let telling = |line: &&str| line.to_ascii_lowercase().contains("error");
-            let line = said.lines().find(telling).or(said.lines().last());
-            bail!(
-                "{name} failed: {} (all of it in {})",
-                line.unwrap_or("no word"),
-                log.display()
-            );
+            // What compilers say first is the cause; what Python says last is.
+            let exception = said.lines().rfind(|line| line.contains("Error: "));
+            let error = said.lines().find(|line| line.contains("error"));
+            let line = exception.or(error).or(said.lines().last());
+            let line = line.unwrap_or("no word").trim();
+            bail!("{name} failed: {} (all of it in {})", line, log.display());
         }
         Ok(())
     }
