@@ -1,0 +1,197 @@
+//! Functions on a loop: make, free, stop, listen, connect, ask.
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+
+use echoloop_core::Kind;
+use echoloop_server::Server;
+
+use crate::detail::{Refused, returned};
+use crate::guard::{lend_server, occupy};
+use crate::handle::{handle, raw};
+use crate::pointer::{address, check_out, check_sized, read_sized, write, write_sized};
+use crate::{
+    echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_listen_options,
+    echoloop_listener, echoloop_options, registry, remote,
+};
+
+/// Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
+/// (echoloop_last_status(): -EMFILE, -ENOMEM, ECHOLOOP_ETOOMANY, ECHOLOOP_EINVAL). End it with
+/// echoloop_free(), on this thread, before the thread ends.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_new(options: *const echoloop_options) -> *mut echoloop {
+    // SAFETY: header, "Structs": NULL, or readable for its size.
+    let options = unsafe { read_sized("create loop", options) };
+    let made = options.and_then(|options| {
+        let options = options.unwrap_or_default().convert();
+        make("create loop", Kind::Loop, || {
+            Server::builder().loop_options(options).build()
+        })
+    });
+    made.map_or(ptr::null_mut(), handle)
+}
+
+/// Frees a loop with all that is in it: what was sent and not taken by the kernel is lost, no
+/// further callback is called. In a callback of the same loop, the run ends when the callback
+/// returns, and the loop is freed then. On another thread the owner's wait ends, and the loop is
+/// freed by its next call or poll. The handle is dead in all cases: a second free gets
+/// ECHOLOOP_EBADHANDLE. The loop of a server can't be freed apart from it (ECHOLOOP_EINVAL).
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_free(r#loop: *mut echoloop) -> c_int {
+    returned(registry::free("free loop", raw(r#loop), Kind::Loop).map(|()| 0))
+}
+
+/// Makes echoloop_run() return 0 after the present callback, and a server begin to drain. Outside
+/// of a run it is remembered for the next one, or for echoloop_poll_batch(), which hands out
+/// ECHOLOOP_EVENT_STOP. On this loop's thread only; others use echoloop_remote_stop().
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_stop(r#loop: *mut echoloop) -> c_int {
+    returned(
+        registry::exact("stop", raw(r#loop), Kind::Loop).map(|cell| {
+            cell.stop.set(true);
+            cell.interrupted.set(true);
+            0
+        }),
+    )
+}
+
+/// The time of this turn in microseconds since the loop was made; it stands still while callbacks
+/// run. Negative: a status code.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_now_us(r#loop: *mut echoloop) -> i64 {
+    let now = lend_server("now", raw(r#loop), Kind::Loop, |server| {
+        Ok(server.event_loop().now())
+    });
+    now.map_or_else(
+        |refused| refused.status().into(),
+        |now| now.as_micros() as i64,
+    )
+}
+
+/// Fills *out with what the loop has done so far; out->size must be set.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_counters_get(
+    r#loop: *mut echoloop,
+    out: *mut echoloop_counters,
+) -> c_int {
+    // SAFETY: header, "Structs": NULL, or readable and writable for its size.
+    let size = unsafe { check_sized("counters", out) };
+    returned(size.and_then(|size| {
+        let value = lend_server("counters", raw(r#loop), Kind::Loop, |server| {
+            let el = server.event_loop();
+            let c = *el.counters();
+            Ok(echoloop_counters {
+                size,
+                accepted: c.accepted,
+                connected: c.connected,
+                closed: c.closed,
+                bytes_received: c.bytes_received,
+                bytes_sent: c.bytes_sent,
+                reads: c.reads,
+                congested: c.congested,
+                accept_pauses: c.accept_pauses,
+                turns: c.turns,
+                connections: el.connection_count() as u64,
+                buffered: el.buffered() as u64,
+            })
+        })?;
+        // SAFETY: passed `check_sized`, which said `size`.
+        unsafe { write_sized(out, size, &value) };
+        Ok(0)
+    }))
+}
+
+/// Listens on addr, "127.0.0.1:7007" or "[::]:7007"; port 0 lets the system choose, and
+/// echoloop_listener_addr() tells. options may be NULL. Connections that come are told by on_open
+/// or OPENED. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EMFILE, ECHOLOOP_EINVAL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_listen(
+    r#loop: *mut echoloop,
+    addr: *const c_char,
+    options: *const echoloop_listen_options,
+    out: *mut *mut echoloop_listener,
+) -> c_int {
+    returned(check_out("listen", out).and_then(|()| {
+        // SAFETY: header, "Pointers": NULL, or a string with an end mark.
+        let addr = unsafe { address("listen", addr) }?;
+        // SAFETY: header, "Structs": NULL, or readable for its size.
+        let options = unsafe { read_sized("listen", options) }?
+            .unwrap_or_default()
+            .convert()?;
+        let listener = lend_server("listen", raw(r#loop), Kind::Loop, |server| {
+            Ok(server.listen(addr, Some(&options))?)
+        })?;
+        // SAFETY: header, "Pointers": out is writable for a handle; it is not NULL.
+        unsafe { write(out, handle(listener.to_raw())) };
+        Ok(0)
+    }))
+}
+
+/// Starts to connect to addr. options may be NULL. The answer is one event: on_open or CONNECTED,
+/// or on_close or CLOSED with the reason. Sends are taken at once and leave when the connection is
+/// made. Errors are only those of this machine, such as -EMFILE; that the peer refuses is the
+/// reason of CLOSED, even when it is known at once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_connect(
+    r#loop: *mut echoloop,
+    addr: *const c_char,
+    options: *const echoloop_connect_options,
+    out: *mut *mut echoloop_conn,
+) -> c_int {
+    returned(check_out("connect", out).and_then(|()| {
+        // SAFETY: header, "Pointers": NULL, or a string with an end mark.
+        let addr = unsafe { address("connect", addr) }?;
+        // SAFETY: header, "Structs": NULL, or readable for its size.
+        let given = unsafe { read_sized("connect", options) }?.unwrap_or_default();
+        let mut options = given.convert()?;
+        if !given.local.is_null() {
+            // SAFETY: header, "Pointers": a string with an end mark.
+            options.local = Some(unsafe { address("connect, local address", given.local) }?);
+        }
+        let conn = lend_server("connect", raw(r#loop), Kind::Loop, |server| {
+            Ok(server.event_loop().connect(addr, &options)?)
+        })?;
+        // SAFETY: header, "Pointers": out is writable for a handle; it is not NULL.
+        unsafe { write(out, handle(conn.to_raw())) };
+        Ok(0)
+    }))
+}
+
+/// How many handles of all kinds the process has: loops and servers (a server and its loop count
+/// once), connections, listeners, timers, remotes. 0 when all is freed. What loops of other
+/// threads hold is as of their last turn.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_live_handles() -> i64 {
+    registry::live_handles() + remote::live()
+}
+
+/// Makes a server and takes it in; a panic in there is no loop's.
+pub(crate) fn make(
+    operation: &'static str,
+    kind: Kind,
+    build: impl FnOnce() -> Result<Server, echoloop_core::Error>,
+) -> Result<u64, Refused> {
+    let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build));
+    let server = built.map_err(|_| Refused::new(operation, crate::ECHOLOOP_EPANIC))??;
+    Ok(registry::adopt(server, kind))
+}
+
+/// Runs the loop: waits for events and calls hooks, until echoloop_stop() or
+/// echoloop_remote_stop(); then returns 0. What was sent before is flushed as far as the kernel
+/// takes it; connections stay, and the loop can be run again. user is handed to every callback.
+/// Errors: ECHOLOOP_EREENTRY in a callback, ECHOLOOP_EPANIC.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_run(
+    r#loop: *mut echoloop,
+    hooks: *const crate::echoloop_hooks,
+    user: *mut std::ffi::c_void,
+) -> c_int {
+    // SAFETY: header, "Structs": NULL, or readable for its size.
+    let hooks = unsafe { read_sized("run", hooks) };
+    returned(hooks.and_then(|hooks| {
+        let hooks = hooks.ok_or_else(|| Refused::new("run", crate::ECHOLOOP_ENULL))?;
+        occupy("run", raw(r#loop), Kind::Loop, |cell| {
+            crate::run::until_stopped(cell, &hooks, user)
+        })
+    }))
+}

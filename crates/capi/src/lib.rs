@@ -1,0 +1,56 @@
+//! The C ABI of echoloop: `include/echoloop.h` is generated from this crate.
+//!
+//! The rule: a program in C can do nothing with a handle, a thread or a NULL that ends in undefined
+//! behaviour; it gets a status code. What C alone can get wrong (a wild data pointer, a wrong
+//! length) is said in the header, and every `unsafe` block names the sentence it relies on.
+//!
+//! `registry` finds the loop behind a handle, `guard` lends it out and stops panics, `pointer`
+//! reads and writes the caller's memory, `run` and `batch` are the two ways to receive. The other
+//! files hold the functions on one kind of object each. Doc comments are written for C.
+
+#![allow(non_camel_case_types, reason = "the types are named as C sees them")]
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "the header's manual page is the contract of all"
+)]
+
+mod batch;
+mod conn;
+mod counters;
+mod detail;
+mod event;
+mod event_loop;
+mod guard;
+mod handle;
+mod hooks;
+mod listener;
+mod options;
+mod pointer;
+mod registry;
+mod remote;
+mod run;
+mod server;
+mod status;
+mod take;
+mod text;
+mod timer;
+mod version;
+
+pub use batch::*;
+pub use conn::*;
+pub use counters::*;
+pub use detail::*;
+pub use event::*;
+pub use event_loop::*;
+#[doc(hidden)]
+pub use guard::panic_inside;
+pub use handle::*;
+pub use hooks::*;
+pub use listener::*;
+pub use options::*;
+pub use pointer::ECHOLOOP_ADDR_MAX;
+pub use remote::*;
+pub use server::*;
+pub use status::*;
+pub use timer::*;
+pub use version::*;

@@ -1,0 +1,319 @@
+//! Which thread owns which loop, and where it is.
+//!
+//! The rule: a loop's cell is reached only by the thread whose token stands in the loop's entry,
+//! so finding it takes one comparison and no lock. Whatever makes a loop unusual (poisoned, or its
+//! free asked for by another thread) is a bit in that same word: the comparison fails, and the slow
+//! path sorts it out. Other threads see only what is published under the entry's lock.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard};
+
+use echoloop_core::{Kind, LoopId, MAX_LOOPS, Remote};
+use echoloop_server::Server;
+
+use crate::batch::Batch;
+use crate::detail::Refused;
+use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EPANIC, ECHOLOOP_EWRONGTHREAD};
+
+/// A bug was met inside the loop; it can only be freed.
+const POISONED: u64 = 1 << 63;
+/// Another thread asked for the loop to be freed.
+const FREE_ASKED: u64 = 1 << 62;
+const FLAGS: u64 = POISONED | FREE_ASKED;
+
+/// One loop, or server, of this process.
+pub(crate) struct LoopCell {
+    /// Borrowed for the length of one call, never while a callback runs.
+    pub(crate) server: RefCell<Server>,
+    pub(crate) index: usize,
+    pub(crate) loop_handle: u64,
+    /// 0 for a plain loop.
+    pub(crate) server_handle: u64,
+    /// A run or a poll is further up the stack.
+    pub(crate) busy: Cell<bool>,
+    /// The run has something to look at beside its events: a stop, a free, a panic.
+    pub(crate) interrupted: Cell<bool>,
+    pub(crate) stop: Cell<bool>,
+    pub(crate) free_at_end: Cell<bool>,
+    /// Connections with bytes that were put back; their data is not in the shared read buffer.
+    pub(crate) kept: RefCell<BTreeSet<u64>>,
+    /// Those bytes, copied out to be handed to C.
+    pub(crate) copy: RefCell<Vec<u8>>,
+    pub(crate) batch: RefCell<Batch>,
+}
+
+struct Entry {
+    /// The token of the owning thread and flags; 0 when there is no loop.
+    owner: AtomicU64,
+    cell: AtomicPtr<LoopCell>,
+    /// Connections, listeners and timers, as of the last turn.
+    live: AtomicI64,
+    published: Mutex<Option<Published>>,
+}
+
+/// What other threads may know.
+struct Published {
+    remote: Remote,
+    loop_handle: u64,
+    server_handle: u64,
+    freed: bool,
+}
+
+static TABLE: [Entry; MAX_LOOPS] = [const {
+    Entry {
+        owner: AtomicU64::new(0),
+        cell: AtomicPtr::new(ptr::null_mut()),
+        live: AtomicI64::new(0),
+        published: Mutex::new(None),
+    }
+}; MAX_LOOPS];
+
+/// Entries of the table that were ever used.
+static USED: AtomicUsize = AtomicUsize::new(0);
+static LOOPS: AtomicI64 = AtomicI64::new(0);
+
+/// A token that no entry has, for threads that never made a loop.
+const NO_TOKEN: u64 = FLAGS - 1;
+
+thread_local! {
+    static TOKEN: Cell<u64> = const { Cell::new(NO_TOKEN) };
+}
+
+/// Finds the loop that a raw handle of `kind` claims. That the handle itself is alive is for the
+/// caller to check: by [`exact`], or by the core.
+#[inline]
+pub(crate) fn find<'a>(
+    operation: &'static str,
+    raw: u64,
+    kind: Kind,
+) -> Result<&'a LoopCell, Refused> {
+    let entry = &TABLE[LoopId::index_of(raw)];
+    if entry.owner.load(Relaxed) == TOKEN.get() {
+        // SAFETY: the entry has this thread's token, so this thread made the loop and has not
+        // freed it (`destroy` clears the token first, on this thread). The reference is used for
+        // the length of one exported call; a free within it is deferred by `busy`.
+        return Ok(unsafe { &*entry.cell.load(Relaxed) });
+    }
+    find_unusual(operation, raw, kind)
+}
+
+/// [`find`] for the handle of a loop or server itself.
+pub(crate) fn exact<'a>(
+    operation: &'static str,
+    raw: u64,
+    kind: Kind,
+) -> Result<&'a LoopCell, Refused> {
+    let cell = find(operation, raw, kind)?;
+    let living = if kind == Kind::Server {
+        cell.server_handle
+    } else {
+        cell.loop_handle
+    };
+    if raw == 0 || raw != living || cell.free_at_end.get() {
+        return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
+    }
+    Ok(cell)
+}
+
+#[cold]
+fn find_unusual<'a>(
+    operation: &'static str,
+    raw: u64,
+    kind: Kind,
+) -> Result<&'a LoopCell, Refused> {
+    let index = LoopId::index_of(raw);
+    let entry = &TABLE[index];
+    let bad = || Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
+    if raw & 1 == 0 || raw >> 1 & 0b111 != kind as u64 {
+        return bad();
+    }
+    let owner = entry.owner.load(Relaxed);
+    if owner & !FLAGS != TOKEN.get() {
+        // Generations of an earlier loop of this number are below those of the present one.
+        return match &*published(entry) {
+            Some(present) if raw >> 40 >= present.loop_handle >> 40 => {
+                Err(Refused::new(operation, ECHOLOOP_EWRONGTHREAD))
+            }
+            _ => bad(),
+        };
+    }
+    if owner & FREE_ASKED != 0 {
+        // SAFETY: as in `find`: the token is this thread's.
+        let cell: &LoopCell = unsafe { &*entry.cell.load(Relaxed) };
+        if !cell.busy.get() {
+            destroy(index);
+            return bad();
+        }
+        accept_free(cell);
+    }
+    if owner & POISONED != 0 {
+        return Err(Refused::new(operation, ECHOLOOP_EPANIC));
+    }
+    find(operation, raw, kind)
+}
+
+/// Takes a new loop in and returns its handle, or the server's.
+pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
+    static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
+    if TOKEN.get() == NO_TOKEN {
+        TOKEN.set(NEXT_TOKEN.fetch_add(1, Relaxed));
+    }
+    let id = server.event_loop().id();
+    let index = id.index();
+    let loop_handle = id.handle(Kind::Loop);
+    let server_handle = if kind == Kind::Server {
+        id.handle(kind)
+    } else {
+        0
+    };
+    let remote = server.remote();
+    let cell = Box::new(LoopCell {
+        server: RefCell::new(server),
+        index,
+        loop_handle,
+        server_handle,
+        busy: Cell::new(false),
+        interrupted: Cell::new(false),
+        stop: Cell::new(false),
+        free_at_end: Cell::new(false),
+        kept: RefCell::default(),
+        copy: RefCell::default(),
+        batch: RefCell::default(),
+    });
+    let entry = &TABLE[index];
+    *published(entry) = Some(Published {
+        remote,
+        loop_handle,
+        server_handle,
+        freed: false,
+    });
+    entry.cell.store(Box::into_raw(cell), Relaxed);
+    entry.owner.store(TOKEN.get(), Relaxed);
+    USED.fetch_max(index + 1, Relaxed);
+    LOOPS.fetch_add(1, Relaxed);
+    if kind == Kind::Server {
+        server_handle
+    } else {
+        loop_handle
+    }
+}
+
+/// Frees a loop or server: now, at the end of its run, or, for another thread's, at the next call
+/// of its owner.
+pub(crate) fn free(operation: &'static str, raw: u64, kind: Kind) -> Result<(), Refused> {
+    let index = LoopId::index_of(raw);
+    let entry = &TABLE[index];
+    let mine = {
+        let mut published = published(entry);
+        let Some(present) = &mut *published else {
+            return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
+        };
+        let living = if kind == Kind::Server {
+            present.server_handle
+        } else {
+            present.loop_handle
+        };
+        if raw == 0 || raw != living || present.freed {
+            return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
+        }
+        if kind == Kind::Loop && present.server_handle != 0 {
+            let why = format_args!("the loop belongs to a server; free the server");
+            return Err(Refused::because(operation, crate::ECHOLOOP_EINVAL, why));
+        }
+        present.freed = true;
+        let mine = entry.owner.load(Relaxed) & !FLAGS == TOKEN.get();
+        if !mine {
+            entry.owner.fetch_or(FREE_ASKED, Relaxed);
+            let _ = present.remote.stop(); // Ends the owner's wait; a loop that is gone needs none.
+        }
+        mine
+    };
+    if mine {
+        // SAFETY: as in `find`: the token is this thread's.
+        let cell: &LoopCell = unsafe { &*entry.cell.load(Relaxed) };
+        if cell.busy.get() {
+            accept_free(cell);
+        } else {
+            destroy(index);
+        }
+    }
+    Ok(())
+}
+
+/// Ends a loop of this thread that is not busy.
+pub(crate) fn destroy(index: usize) {
+    let entry = &TABLE[index];
+    *published(entry) = None;
+    entry.owner.store(0, Relaxed);
+    entry.live.store(0, Relaxed);
+    let cell = entry.cell.swap(ptr::null_mut(), Relaxed);
+    LOOPS.fetch_sub(1, Relaxed);
+    // A poisoned loop may panic once more on its way out; then the rest of it is leaked.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the pointer came from `Box::into_raw` in `adopt`, this thread owns it, the swap
+        // above made it unreachable, and callers hold no reference any more: they are not busy.
+        drop(unsafe { Box::from_raw(cell) });
+    }));
+}
+
+/// Makes a loop of this thread unusable.
+#[cold]
+pub(crate) fn poison(operation: &'static str, cell: &LoopCell) -> Refused {
+    cell.interrupted.set(true);
+    TABLE[cell.index].owner.fetch_or(POISONED, Relaxed);
+    Refused::new(operation, ECHOLOOP_EPANIC)
+}
+
+/// Looks up, once a turn, what other threads want of the loop, and tells them how it does.
+pub(crate) fn note_turn(cell: &LoopCell, live: usize) {
+    let entry = &TABLE[cell.index];
+    entry.live.store(live as i64, Relaxed);
+    if entry.owner.load(Relaxed) & FREE_ASKED != 0 {
+        accept_free(cell);
+    }
+}
+
+/// Whether a bug was met inside the loop.
+pub(crate) fn is_poisoned(cell: &LoopCell) -> bool {
+    TABLE[cell.index].owner.load(Relaxed) & POISONED != 0
+}
+
+/// The loops of the process, and what they held at their last turn (those of this thread: now).
+pub(crate) fn live_handles() -> i64 {
+    let used = &TABLE[..USED.load(Relaxed).min(MAX_LOOPS)];
+    for entry in used
+        .iter()
+        .filter(|entry| entry.owner.load(Relaxed) == TOKEN.get())
+    {
+        // SAFETY: as in `find`: the token is this thread's.
+        let cell: &LoopCell = unsafe { &*entry.cell.load(Relaxed) };
+        if let Ok(mut server) = cell.server.try_borrow_mut() {
+            entry
+                .live
+                .store(server.event_loop().live_handles() as i64, Relaxed);
+        }
+    }
+    LOOPS.load(Relaxed)
+        + used
+            .iter()
+            .map(|entry| entry.live.load(Relaxed))
+            .sum::<i64>()
+}
+
+fn accept_free(cell: &LoopCell) {
+    TABLE[cell.index].owner.fetch_and(!FREE_ASKED, Relaxed);
+    cell.free_at_end.set(true);
+    cell.interrupted.set(true);
+}
+
+fn published(entry: &Entry) -> MutexGuard<'_, Option<Published>> {
+    // Nothing under the lock can panic half way, so a poisoned one still holds a good value.
+    entry
+        .published
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
+}

@@ -1,0 +1,168 @@
+//! Status codes, their names and their texts.
+//!
+//! The rule: a number, once given, is never given to anything else. Errors of the operating system
+//! are `-errno`, -1 to -4095; -10001 to -10999 are echoloop's own; -11000 to -11999 are reserved
+//! for name resolution. Names and texts live as long as the process.
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::sync::OnceLock;
+
+use echoloop_core::{ErrorKind, errno_name, errno_text};
+
+/// The handle is NULL, stale, of another kind, or made up.
+pub const ECHOLOOP_EBADHANDLE: c_int = -10001;
+/// More than the hard cap waits to be sent, and nothing was queued. Send again after DRAINED.
+pub const ECHOLOOP_EQUEUEFULL: c_int = -10002;
+/// The connection takes no more sends: it was closed, aborted or shut down here, or it is dead and
+/// its CLOSED event is on the way.
+pub const ECHOLOOP_ECLOSING: c_int = -10003;
+/// The loop behind a remote is gone; or a loop was freed while it ran.
+pub const ECHOLOOP_ECLOSED: c_int = -10004;
+/// All handles of this kind are taken; or a server's maximum of connections is reached.
+pub const ECHOLOOP_ETOOMANY: c_int = -10005;
+/// Memory could not be had; nothing was queued.
+pub const ECHOLOOP_ENOMEM: c_int = -10006;
+/// An argument makes no sense; echoloop_last_error() says which.
+pub const ECHOLOOP_EINVAL: c_int = -10007;
+/// The handle belongs to a loop of another thread. Only an echoloop_remote may be used there.
+pub const ECHOLOOP_EWRONGTHREAD: c_int = -10008;
+/// The loop runs already: echoloop_run(), echoloop_server_run() and echoloop_poll_batch() can't be
+/// called in a callback of the same loop, and nothing at all in a signal handler.
+pub const ECHOLOOP_EREENTRY: c_int = -10009;
+/// A bug inside echoloop: the loop is unusable from now on and can only be freed. Other loops are
+/// not affected.
+pub const ECHOLOOP_EPANIC: c_int = -10010;
+/// A pointer that must not be NULL is NULL (for handles it is ECHOLOOP_EBADHANDLE).
+pub const ECHOLOOP_ENULL: c_int = -10011;
+
+/// The texts of echoloop's own codes.
+const OWN: &[(c_int, &CStr, &CStr)] = &[
+    (0, c"OK", c"success"),
+    (
+        ECHOLOOP_EBADHANDLE,
+        c"ECHOLOOP_EBADHANDLE",
+        c"not a living handle of this kind",
+    ),
+    (
+        ECHOLOOP_EQUEUEFULL,
+        c"ECHOLOOP_EQUEUEFULL",
+        c"queue is full, nothing was queued; try again after the drained event",
+    ),
+    (
+        ECHOLOOP_ECLOSING,
+        c"ECHOLOOP_ECLOSING",
+        c"connection takes no more sends",
+    ),
+    (ECHOLOOP_ECLOSED, c"ECHOLOOP_ECLOSED", c"loop is gone"),
+    (
+        ECHOLOOP_ETOOMANY,
+        c"ECHOLOOP_ETOOMANY",
+        c"too many objects of this kind",
+    ),
+    (
+        ECHOLOOP_ENOMEM,
+        c"ECHOLOOP_ENOMEM",
+        c"out of memory, nothing was queued",
+    ),
+    (
+        ECHOLOOP_EINVAL,
+        c"ECHOLOOP_EINVAL",
+        c"an argument makes no sense",
+    ),
+    (
+        ECHOLOOP_EWRONGTHREAD,
+        c"ECHOLOOP_EWRONGTHREAD",
+        c"the loop belongs to another thread; use an echoloop_remote",
+    ),
+    (
+        ECHOLOOP_EREENTRY,
+        c"ECHOLOOP_EREENTRY",
+        c"the loop runs already, further up this thread's stack",
+    ),
+    (
+        ECHOLOOP_EPANIC,
+        c"ECHOLOOP_EPANIC",
+        c"bug inside echoloop; this loop can only be freed",
+    ),
+    (
+        ECHOLOOP_ENULL,
+        c"ECHOLOOP_ENULL",
+        c"a pointer that must not be NULL is NULL",
+    ),
+];
+
+/// The text of a status code, "Connection refused". Never NULL, valid for ever.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_strerror(status: c_int) -> *const c_char {
+    static TEXTS: Texts = [const { OnceLock::new() }; SYSTEM_CODES];
+    look_up(
+        status,
+        &TEXTS,
+        |own| own.2,
+        |errno| errno_text(errno).to_owned(),
+        c"unknown status",
+    )
+    .as_ptr()
+}
+
+/// The name of a status code, "ECONNREFUSED", "ECHOLOOP_EBADHANDLE". Never NULL, valid for ever.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_errname(status: c_int) -> *const c_char {
+    name(status).as_ptr()
+}
+
+/// The status of an error of the core.
+pub(crate) fn of(kind: ErrorKind) -> c_int {
+    match kind {
+        ErrorKind::BadHandle => ECHOLOOP_EBADHANDLE,
+        ErrorKind::QueueFull => ECHOLOOP_EQUEUEFULL,
+        ErrorKind::Closing => ECHOLOOP_ECLOSING,
+        ErrorKind::Closed => ECHOLOOP_ECLOSED,
+        ErrorKind::TooMany => ECHOLOOP_ETOOMANY,
+        ErrorKind::OutOfMemory => ECHOLOOP_ENOMEM,
+        ErrorKind::Os(errno) => -errno,
+        // InvalidInput, and what a later core may add: the text says it.
+        _ => ECHOLOOP_EINVAL,
+    }
+}
+
+pub(crate) fn name(status: c_int) -> &'static CStr {
+    static NAMES: Texts = [const { OnceLock::new() }; SYSTEM_CODES];
+    look_up(status, &NAMES, |own| own.1, errno_name, c"UNKNOWN")
+}
+
+/// The text of one of echoloop's own codes.
+pub(crate) fn own_text(status: c_int) -> &'static str {
+    let own = OWN.iter().find(|own| own.0 == status);
+    own.and_then(|own| own.2.to_str().ok())
+        .unwrap_or("unknown status")
+}
+
+/// The text of an error number of the system.
+pub(crate) fn system_text(errno: i32) -> &'static str {
+    errno_text(errno)
+}
+
+/// Error numbers of the system for which texts are kept; Linux and the BSDs use fewer than 140.
+const SYSTEM_CODES: usize = 256;
+type Texts = [OnceLock<CString>; SYSTEM_CODES];
+
+fn look_up(
+    status: c_int,
+    system: &'static Texts,
+    own: fn(&(c_int, &'static CStr, &'static CStr)) -> &'static CStr,
+    make: fn(i32) -> String,
+    unknown: &'static CStr,
+) -> &'static CStr {
+    if let Some(found) = OWN.iter().find(|own| own.0 == status) {
+        return own(found);
+    }
+    let errno = status.wrapping_neg();
+    let Some(kept) = usize::try_from(errno)
+        .ok()
+        .and_then(|errno| system.get(errno))
+    else {
+        return unknown;
+    };
+    kept.get_or_init(|| CString::new(make(errno)).unwrap_or_default())
+}

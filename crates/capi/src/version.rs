@@ -1,0 +1,17 @@
+//! The version, as the header's macros and as the library tells it.
+
+use std::ffi::c_char;
+
+/// Major part of the version of this header; 0: the ABI may still change with every minor version.
+pub const ECHOLOOP_VERSION_MAJOR: i32 = 0;
+/// Minor part of the version of this header.
+pub const ECHOLOOP_VERSION_MINOR: i32 = 1;
+/// Patch part of the version of this header.
+pub const ECHOLOOP_VERSION_PATCH: i32 = 0;
+
+/// The version of the library that runs, "0.1.0". Compare with ECHOLOOP_VERSION, the version of
+/// the header that was compiled.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_version() -> *const c_char {
+    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+}

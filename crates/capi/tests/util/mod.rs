@@ -1,0 +1,81 @@
+//! What the tests of this crate share: where things are, C programs, deadlines.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "every test program uses its own part of this"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder of this crate.
+pub fn crate_dir() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The committed header.
+pub fn header() -> PathBuf {
+    crate_dir().join("../../include/echoloop.h")
+}
+
+/// A folder for what one test makes.
+pub fn scratch(test: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// The folder with the libecholoop.so of this build: that of this test program's `deps`.
+pub fn library_dir() -> PathBuf {
+    let exe = std::env::current_exe().unwrap();
+    let deps = exe.parent().unwrap();
+    if deps.join("libecholoop.so").exists() {
+        deps.to_path_buf()
+    } else {
+        deps.parent().unwrap().to_path_buf()
+    }
+}
+
+/// Compiles a C program against this build of the library, with warnings as errors.
+pub fn compile_c(source: &Path, flags: &[&str]) -> PathBuf {
+    let program = scratch("bin").join(source.file_stem().unwrap());
+    let library = library_dir();
+    let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    cc.args([
+        "-std=c99",
+        "-Wall",
+        "-Wextra",
+        "-Wpedantic",
+        "-Werror",
+        "-g",
+        "-O1",
+        "-pthread",
+    ])
+    .args(flags)
+    .arg("-I")
+    .arg(header().parent().unwrap())
+    .arg(source)
+    .arg("-o")
+    .arg(&program)
+    .arg(library.join("libecholoop.so"))
+    .arg(format!("-Wl,-rpath,{}", library.display()));
+    run(cc);
+    program
+}
+
+/// Runs a program to its good end and returns what it printed.
+pub fn run(mut command: Command) -> String {
+    let outcome = command
+        .output()
+        .unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let (out, err) = (
+        String::from_utf8_lossy(&outcome.stdout),
+        String::from_utf8_lossy(&outcome.stderr),
+    );
+    assert!(
+        outcome.status.success(),
+        "{command:?}: {}\n{out}\n{err}",
+        outcome.status
+    );
+    out.into_owned()
+}
