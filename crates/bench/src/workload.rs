@@ -91,7 +91,7 @@ impl Workload {
     /// Messages of the shorter of two runs under a tool that counts and slows the server.
     pub(crate) fn counted(self) -> u64 {
         match self {
-            Workload::Stream => 60,
+            Workload::Stream => 200,
             Workload::Churn => 1_000,
             _ => 20_000,
         }
