@@ -1,0 +1,645 @@
+"""The loop: waits for events in the library and calls protocols, timers and callbacks.
+
+The rule: one call of ``echoloop_poll_batch`` brings many events, and no Python code is ever called
+from the library, so an exception always goes where Python would have it go. An event that was
+brought is handled even when KeyboardInterrupt ends ``run()`` at the worst moment: what is left of
+the batch is handled when the loop goes on.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import ctypes
+import functools
+import itertools
+import logging
+import math
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from ._address import AddressLike, address_text
+from ._errors import ClosedHandleError, ReentryError, WrongThreadError, error_of, error_of_close
+from ._ffi import (
+    ADDR_MAX,
+    EVENT,
+    MEMORY,
+    ConnectOptions,
+    ConnOptions,
+    Event,
+    ListenOptions,
+    Options,
+    held,
+    released,
+)
+from ._handle import Handle
+from ._listener import Listener
+from ._protocol import Protocol
+from ._signals import SLICE, SignalWaker
+from ._timer_handle import TimerHandle
+from ._transport import Transport
+
+if TYPE_CHECKING:
+    from ._protocol import ProtocolFactory
+
+    ExceptionHandler = Callable[["Loop", dict[str, Any]], object]
+
+_new = held("echoloop_new")
+_free = held("echoloop_free")
+_poll_now = held("echoloop_poll_batch")
+_poll = released("echoloop_poll_batch")
+_last_status = held("echoloop_last_status")
+_listen = held("echoloop_listen")
+_listener_addr = held("echoloop_listener_addr")
+_connect = held("echoloop_connect")
+_timer_new = held("echoloop_timer_new")
+_remote_new = held("echoloop_remote_new")
+_remote_wake = held("echoloop_remote_wake")
+_remote_free = held("echoloop_remote_free")
+
+#: Events of one batch.
+_CAPACITY = 256
+_DATA = int(Event.DATA)
+_HIGH_MARK = 256 << 10
+_LOW_MARK = 64 << 10
+
+logger = logging.getLogger("echoloop")
+
+
+class Loop:
+    """A network event loop for one thread, with asyncio's names.
+
+    >>> with Loop() as loop:
+    ...     _ = loop.call_later(0.01, loop.stop)
+    ...     loop.run()
+
+    All methods but :meth:`call_soon_threadsafe` belong to the thread that made the loop; on another
+    they raise :class:`WrongThreadError`. Close it when you are done, or use ``with``.
+    """
+
+    def __init__(self, *, memory_budget: int | None = None) -> None:
+        """Makes a loop; ``memory_budget`` bounds what all connections queue (default 1 GiB)."""
+        self._closed = True
+        options = Options(ctypes.sizeof(Options), memory_budget or 0)
+        handle = _new(options)
+        if not handle:
+            raise error_of(_last_status())
+        self._handle: int = handle
+        remote = ctypes.c_void_p()
+        status = _remote_new(handle, remote)
+        if status:
+            error = error_of(status)
+            _free(handle)
+            raise error
+        self._remote: int = remote.value or 0
+        self._closed = False
+        self._thread = threading.get_ident()
+        self._running = False
+        self._stopping = False
+        self._waker: SignalWaker | None = None
+        self._transports: dict[int, Transport] = {}
+        self._listeners: dict[int, Listener] = {}
+        self._timers: dict[int, TimerHandle] = {}
+        self._ready: deque[Handle] = deque()
+        self._exception_handler: ExceptionHandler | None = None
+        self._array = ctypes.create_string_buffer(EVENT.size * _CAPACITY)
+        self._address = ctypes.addressof(self._array)
+        self._view = memoryview(self._array)
+        # The size of a batch that was brought and not begun, and the rest of the one begun.
+        self._brought: list[int] = []
+        self._events: Iterator[tuple[int, ...]] = iter(())
+
+    # Connections
+
+    def listen(
+        self,
+        address: AddressLike,
+        protocol_factory: ProtocolFactory,
+        *,
+        backlog: int = 4096,
+        reuse_port: bool = False,
+        dual_stack: bool = False,
+        idle_timeout: float | None = None,
+        write_stall_timeout: float | None = None,
+        close_timeout: float = 10.0,
+        high_mark: int = _HIGH_MARK,
+        low_mark: int | None = None,
+        send_cap: int = 4 << 20,
+        auto_pause: bool = True,
+        no_delay: bool = True,
+    ) -> Listener:
+        """Accepts connections on ``"127.0.0.1:7007"`` or ``("127.0.0.1", 7007)``.
+
+        ``protocol_factory`` is called for each, and its result gets ``connection_made``. Port 0
+        takes any free port; the listener's ``address`` says which. Raises the ``OSError`` of
+        listen(2), such as ``PermissionError`` or "Address already in use".
+
+        Timeouts are in seconds, sizes in bytes. ``idle_timeout`` closes a connection on which
+        nothing moves, ``write_stall_timeout`` one whose peer takes nothing of what waits. Above
+        ``high_mark`` waiting bytes ``pause_writing`` is called, and unless ``auto_pause`` is false
+        reading pauses too; at ``low_mark`` both go on. ``send_cap`` is where ``write`` refuses.
+        """
+        self._check()
+        limits = _limits(high_mark, low_mark)
+        options = ListenOptions(
+            ctypes.sizeof(ListenOptions),
+            backlog=backlog,
+            reuse_port=reuse_port,
+            dual_stack=dual_stack,
+            conn=_conn_options(
+                limits,
+                idle_timeout=idle_timeout,
+                write_stall_timeout=write_stall_timeout,
+                close_timeout=close_timeout,
+                send_cap=send_cap,
+                auto_pause=auto_pause,
+                no_delay=no_delay,
+            ),
+        )
+        text = address_text(address)
+        out = ctypes.c_void_p()
+        status = _listen(self._handle, text.encode(), options, out)
+        if status < 0:
+            raise error_of(status, text)
+        handle = out.value or 0
+        buffer = ctypes.create_string_buffer(ADDR_MAX)
+        size = _listener_addr(handle, buffer, ADDR_MAX)
+        if size > 0:
+            text = buffer.raw[:size].decode()
+        listener = Listener(handle, text, protocol_factory, limits, self._listeners.pop)
+        self._listeners[handle] = listener
+        return listener
+
+    def connect(
+        self,
+        protocol_factory: ProtocolFactory,
+        host: AddressLike,
+        port: int | None = None,
+        *,
+        timeout: float | None = 30.0,
+        local_address: AddressLike | None = None,
+        idle_timeout: float | None = None,
+        write_stall_timeout: float | None = None,
+        close_timeout: float = 10.0,
+        high_mark: int = _HIGH_MARK,
+        low_mark: int | None = None,
+        send_cap: int = 4 << 20,
+        auto_pause: bool = True,
+        no_delay: bool = True,
+    ) -> Transport:
+        """Starts to connect and returns the transport at once.
+
+        What is written before the connection is made leaves when it is. The answer is one call:
+        ``connection_made``, or ``connection_lost`` with the ``OSError`` of connect(2)
+        (``ConnectionRefusedError``, ``TimeoutError`` after ``timeout`` seconds, ...). Raises only
+        what is wrong on this machine, such as too many open files. The other options are those of
+        :meth:`listen`.
+        """
+        self._check()
+        limits = _limits(high_mark, low_mark)
+        text = address_text(host, port)
+        options = ConnectOptions(
+            ctypes.sizeof(ConnectOptions),
+            timeout_us=-1 if timeout is None else _microseconds(timeout),
+            local=None if local_address is None else address_text(local_address).encode(),
+            conn=_conn_options(
+                limits,
+                idle_timeout=idle_timeout,
+                write_stall_timeout=write_stall_timeout,
+                close_timeout=close_timeout,
+                send_cap=send_cap,
+                auto_pause=auto_pause,
+                no_delay=no_delay,
+            ),
+        )
+        protocol = protocol_factory()
+        out = ctypes.c_void_p()
+        status = _connect(self._handle, text.encode(), options, out)
+        if status < 0:
+            raise error_of(status, text)
+        handle = out.value or 0
+        transport = Transport(self, handle, protocol, limits)
+        transport._peer = text
+        self._transports[handle] = transport
+        return transport
+
+    # Callbacks and time
+
+    def time(self) -> float:
+        """The clock of ``call_at``: monotonic seconds."""
+        return time.monotonic()
+
+    def call_soon(
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Handle:
+        """Calls ``callback(*args)`` when the handlers of this turn are done."""
+        self._check()
+        handle = Handle(callback, args, context)
+        self._ready.append(handle)
+        return handle
+
+    def call_soon_threadsafe(
+        self,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> Handle:
+        """As :meth:`call_soon`, from any thread, and also from a signal handler."""
+        if self._closed:
+            raise ClosedHandleError("the loop is closed")
+        handle = Handle(callback, args, context)
+        self._ready.append(handle)
+        _remote_wake(self._remote)
+        return handle
+
+    def call_later(
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> TimerHandle:
+        """Calls ``callback(*args)`` once, ``delay`` seconds from now, never earlier."""
+        self._check()
+        handle = TimerHandle(self.time() + delay, callback, args, context)
+        out = ctypes.c_void_p()
+        microseconds = math.ceil(delay * 1e6) if delay > 0 else 0
+        status = _timer_new(self._handle, microseconds, 0, None, out)
+        if status < 0:
+            raise error_of(status)
+        timer = out.value or 0
+        handle.start(timer, self._timers.pop)
+        self._timers[timer] = handle
+        return handle
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> TimerHandle:
+        """Calls ``callback(*args)`` at a time of :meth:`time`."""
+        return self.call_later(when - self.time(), callback, *args, context=context)
+
+    # Running
+
+    def run(self) -> None:
+        """Runs until :meth:`stop`.
+
+        ``KeyboardInterrupt`` and ``SystemExit`` come out of here at once, whichever handler runs;
+        the loop can go on after them, or be closed. Other exceptions of a handler are reported by
+        :meth:`call_exception_handler` and end only the connection they concern.
+        """
+        self._enter()
+        try:
+            slice_us = self._arm()
+            try:
+                while True:
+                    self._turn(0 if self._stopping else slice_us)
+                    if self._stopping:
+                        break
+            finally:
+                self._disarm()
+        finally:
+            self._running = False
+            self._stopping = False
+
+    def run_once(self, timeout: float | None = None) -> int:
+        """Waits for events, at most ``timeout`` seconds, and handles them.
+
+        Returns how many there were; 0 is possible at any time, after a signal for example.
+        """
+        self._enter()
+        try:
+            wanted = -1 if timeout is None else math.ceil(max(0.0, timeout) * 1e6)
+            if not wanted:
+                return self._turn(0)
+            slice_us = self._arm()
+            try:
+                return self._turn(min(wanted, slice_us) if slice_us >= 0 and wanted > 0 else wanted)
+            finally:
+                self._disarm()
+        finally:
+            self._running = False
+
+    def stop(self) -> None:
+        """Makes :meth:`run` return when the handlers of this turn are done.
+
+        Before ``run`` it is remembered: the next ``run`` takes one turn without waiting.
+        """
+        self._check()
+        self._stopping = True
+
+    def drain(self, timeout: float = 5.0) -> int:
+        """Ends in good order: stops listening, and runs until every connection is closed.
+
+        What was written is sent; connections that take longer than ``timeout`` seconds are
+        aborted. Returns how many those were.
+        """
+        self._check()
+        if self._running:
+            raise ReentryError("the loop is running; stop() it first")
+        for listener in list(self._listeners.values()):
+            listener.close()
+        for transport in list(self._transports.values()):
+            transport.close()
+        end = self.time() + timeout
+        while self._transports and self.time() < end:
+            self.run_once(end - self.time())
+        late = list(self._transports.values())
+        for transport in late:
+            transport.abort()
+        end = self.time() + 1.0
+        while self._transports and self.time() < end:
+            self.run_once(end - self.time())
+        return len(late)
+
+    def close(self) -> None:
+        """Closes everything: each connection gets ``connection_lost``, and no callback runs again.
+
+        What was written is sent as far as the kernel takes it at once; :meth:`drain` waits for the
+        rest. A second call does nothing.
+        """
+        if self._closed:
+            return
+        self._enter()
+        try:
+            for listener in list(self._listeners.values()):
+                listener.close()
+            for transport in list(self._transports.values()):
+                transport.close()
+            for timer in list(self._timers.values()):
+                timer.cancel()
+            self._turn(0)
+            for transport in list(self._transports.values()):
+                transport._peer_text()
+            self._release()
+            while self._transports:
+                self._transports.popitem()[1]._lost(None)
+            self._ready.clear()
+        finally:
+            self._running = False
+
+    def is_running(self) -> bool:
+        """Whether :meth:`run` is on the stack."""
+        return self._running
+
+    def is_closed(self) -> bool:
+        """Whether the loop was closed."""
+        return self._closed
+
+    # Exceptions of handlers
+
+    def set_exception_handler(self, handler: ExceptionHandler | None) -> None:
+        """Sets who is told of exceptions: ``handler(loop, context)``; ``None`` is the default."""
+        self._exception_handler = handler
+
+    def get_exception_handler(self) -> ExceptionHandler | None:
+        """Who is told of exceptions, ``None`` for the default."""
+        return self._exception_handler
+
+    def default_exception_handler(self, context: dict[str, Any]) -> None:
+        """Logs the message, the objects concerned and the traceback, to the logger ``echoloop``."""
+        lines = [context.get("message") or "Unhandled exception in event loop"]
+        skipped = ("message", "exception")
+        lines += [f"{key}: {context[key]!r}" for key in sorted(context) if key not in skipped]
+        logger.error("\n".join(lines), exc_info=context.get("exception"))
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Tells the exception handler of ``context``: ``message`` and, where there is one,
+        ``exception``, ``protocol``, ``transport``, ``handle``.
+        """
+        handler = self._exception_handler
+        try:
+            if handler is None:
+                self.default_exception_handler(context)
+            else:
+                handler(self, context)
+        except Exception as exc:
+            logger.error("Exception in the exception handler, for %r", context, exc_info=exc)
+
+    # Life
+
+    def __enter__(self) -> Loop:
+        """Closes the loop at the end of the block."""
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the loop."""
+        self.close()
+
+    def __del__(self, _warn: Callable[..., object] = warnings.warn) -> None:
+        """Frees a loop that nobody closed, with a warning; any thread may do that."""
+        if not self._closed:
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+            self._release()
+
+    def __repr__(self) -> str:
+        """Says how much there is to do."""
+        state = "closed" if self._closed else "running" if self._running else "open"
+        return f"<Loop {state}, {len(self._transports)} connections>"
+
+    # Private
+
+    def _check(self) -> None:
+        if self._closed:
+            raise ClosedHandleError("the loop is closed")
+        if self._thread != threading.get_ident():
+            raise WrongThreadError("the loop belongs to another thread; use call_soon_threadsafe")
+
+    def _enter(self) -> None:
+        """Begins to run, with what an exception left of the last batch."""
+        self._check()
+        if self._running:
+            raise ReentryError("the loop is running already")
+        self._running = True
+        try:
+            self._dispatch()
+            if self._brought:
+                self._work()
+        except BaseException:
+            self._running = False
+            raise
+
+    def _arm(self) -> int:
+        """Listens to signals; how long one wait may last, in microseconds, negative for ever."""
+        if threading.current_thread() is not threading.main_thread():
+            return -1
+        if self._waker is None:
+            self._waker = SignalWaker(functools.partial(_remote_wake, self._remote))
+        return -1 if self._waker.arm() else int(SLICE * 1e6)
+
+    def _disarm(self) -> None:
+        if self._waker is not None:
+            self._waker.disarm()
+
+    def _release(self) -> None:
+        """Gives back what is not Python's."""
+        self._closed = True
+        if self._waker is not None:
+            self._waker.close()
+        _free(self._handle)
+        _remote_free(self._remote)
+
+    def _turn(self, timeout_us: int) -> int:
+        """Waits for one batch and handles it, and all callbacks that were due before."""
+        if timeout_us == 0 or self._ready:
+            self._brought.append(_poll_now(self._handle, self._address, _CAPACITY, 0))
+        else:
+            # As `brought.append(_poll(...))`, but in one step: a signal handler that raises when
+            # the wait is over would otherwise lose the batch.
+            call = (self._handle, self._address, _CAPACITY, timeout_us)
+            self._brought.extend(itertools.starmap(_poll, (call,)))
+        return self._work()
+
+    def _work(self) -> int:
+        """Handles the batch that was brought, and all callbacks that were due before."""
+        count = self._brought[-1]
+        if count < 0:
+            self._brought.clear()
+            raise error_of(count)
+        self._events = EVENT.iter_unpack(self._view[: count * EVENT.size])
+        self._brought.clear()
+        self._dispatch()
+        if self._ready:
+            self._run_ready()
+        return count
+
+    def _dispatch(self) -> None:
+        """Handles what is left of the batch. The way of a message is the first branch."""
+        events, transports, memory = self._events, self._transports, MEMORY
+        transport: Transport | None = None
+        while True:
+            try:
+                for kind, status, conn, _user, data, size, source in events:
+                    if kind == _DATA:
+                        transport = transports[conn]
+                        transport._receive(memory[data : data + size])
+                    else:
+                        transport = None
+                        self._handle_other(kind, status, conn, source)
+                return
+            except Exception as exc:
+                self._failed(transport, "data_received", exc)
+
+    def _handle_other(self, kind: int, status: int, conn: int, source: int) -> None:
+        if kind == Event.OPENED:
+            self._accept(conn, source)
+        elif kind == Event.CONNECTED:
+            self._transports[conn]._opened()
+        elif kind == Event.CLOSED:
+            transport = self._transports.pop(conn)
+            transport._lost(error_of_close(status, transport._peer_text()))
+        elif kind == Event.END_OF_STREAM:
+            self._transports[conn]._eof()
+        elif kind == Event.CONGESTED:
+            self._transports[conn]._pressure("pause_writing")
+        elif kind == Event.DRAINED:
+            self._transports[conn]._pressure("resume_writing")
+        elif kind == Event.TIMER:
+            timer = self._timers.pop(source, None)
+            if timer is not None:
+                self._call(timer)
+        elif kind == Event.STOP:
+            self._stopping = True
+        elif kind == Event.ACCEPT_PAUSED:
+            logger.warning("accepting is paused: %s", error_of(status))
+        elif kind == Event.ACCEPT_RESUMED:
+            logger.warning("accepting goes on")
+        elif kind == Event.ERROR:
+            logger.error("the loop could not do something: %s", error_of(status))
+
+    def _accept(self, conn: int, source: int) -> None:
+        listener = self._listeners.get(source)
+        limits = listener._write_limits if listener else (_LOW_MARK, _HIGH_MARK)
+        transport = self._transports[conn] = Transport(self, conn, _STRANGER, limits)
+        if listener is None:
+            transport.abort()
+            return
+        try:
+            transport.set_protocol(listener.factory())
+        except Exception as exc:
+            self._failed(transport, "the protocol factory", exc)
+        else:
+            transport._opened()
+
+    def _run_ready(self) -> None:
+        """Runs the callbacks that are due now; those they add wait for the next turn."""
+        for _ in range(len(self._ready)):
+            self._call(self._ready.popleft())
+
+    def _call(self, handle: Handle) -> None:
+        try:
+            handle.run()
+        except Exception as exc:
+            context = {"message": f"exception in callback {handle!r}", "exception": exc}
+            self.call_exception_handler({**context, "handle": handle})
+
+    def _failed(self, transport: Transport | None, where: str, exc: Exception) -> None:
+        """Reports an exception of a handler, once, and ends the connection it concerns."""
+        context: dict[str, Any] = {"message": f"exception in {where}", "exception": exc}
+        if transport is not None:
+            context.update(transport=transport, protocol=transport.get_protocol())
+            transport._fail(exc)
+        self.call_exception_handler(context)
+
+
+#: The protocol of a connection that has none: all methods do nothing.
+_STRANGER = Protocol()
+
+
+def _limits(high: int, low: int | None) -> tuple[int, int]:
+    if low is None:
+        low = min(_LOW_MARK, high // 4)
+    if not 0 <= low <= high or high < 1:
+        raise ValueError(f"low_mark {low} and high_mark {high} are not 0 <= low <= high")
+    return low, high
+
+
+def _conn_options(
+    limits: tuple[int, int],
+    *,
+    idle_timeout: float | None,
+    write_stall_timeout: float | None,
+    close_timeout: float,
+    send_cap: int,
+    auto_pause: bool,
+    no_delay: bool,
+) -> ConnOptions:
+    if send_cap < 1:
+        raise ValueError("send_cap must be above 0")
+    low, high = limits
+    return ConnOptions(
+        # The protocol decides at the end of stream, so the library must not.
+        half_open=True,
+        no_delay_off=not no_delay,
+        no_auto_pause=not auto_pause,
+        high_mark=high,
+        low_mark=max(1, low),
+        send_cap=send_cap,
+        idle_timeout_us=0 if idle_timeout is None else _microseconds(idle_timeout),
+        write_stall_timeout_us=(
+            0 if write_stall_timeout is None else _microseconds(write_stall_timeout)
+        ),
+        close_timeout_us=_microseconds(close_timeout),
+    )
+
+
+def _microseconds(seconds: float) -> int:
+    """At least one: to the library 0 means the default."""
+    if not 0 < seconds < 1e12:
+        raise ValueError(f"a timeout of {seconds} seconds; it must be above 0, or None")
+    return math.ceil(seconds * 1e6)

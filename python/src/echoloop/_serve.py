@@ -1,0 +1,116 @@
+"""The echo service of ``python -m echoloop serve``.
+
+The rule: it is a program like any other on the public names of this package.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import signal
+import sys
+
+from ._listener import Listener
+from ._loop import Loop
+from ._protocol import Protocol
+from ._transport import Transport
+
+logger = logging.getLogger("echoloop")
+
+_ADVICE = {
+    errno.EADDRINUSE: "choose another port with --listen, or port 0 for any that is free",
+    errno.EACCES: "ports below 1024 need privileges, choose a higher one with --listen",
+    errno.EADDRNOTAVAIL: "this machine has no such address, choose one of its own with --listen",
+    errno.EAFNOSUPPORT: "this machine has no such protocol, choose an IPv4 address with --listen",
+}
+
+
+class EchoService:
+    """An echo server on some addresses (RFC 862): what a client sends comes back to it."""
+
+    def __init__(self, idle_timeout: float | None, max_connections: int | None) -> None:
+        """Serves nobody yet."""
+        self.idle_timeout = idle_timeout
+        self.max_connections = max_connections
+        self.open = 0
+        self.served = 0
+        self.refused = 0
+        self._loop = Loop()
+        self._asked = False
+
+    def serve(self, addresses: list[str]) -> None:
+        """Serves until SIGINT or SIGTERM, then drains; a second one ends at once."""
+        with self._loop:
+            listeners = [self._listen(address) for address in addresses]
+            for listener in listeners:
+                print(f"listening on {listener}")
+            host, port = listeners[0].address[:2]
+            print(f"try:  printf hello | nc -N {host} {port}")
+            print("      Ctrl-C drains and prints the totals", flush=True)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._end)
+            self._loop.run()
+            late = self._loop.drain()
+        print(f"served {self.served} connections, {self.refused} refused, {late} cut at the end")
+
+    def _listen(self, address: str) -> Listener:
+        return self._loop.listen(address, self._connection, idle_timeout=self.idle_timeout)
+
+    def _connection(self) -> Protocol:
+        return EchoConnection(self)
+
+    def _end(self, number: int, frame: object) -> None:
+        if self._asked:
+            print("echoloop: ended at once", file=sys.stderr)
+            raise SystemExit(128 + number)
+        self._asked = True
+        print("echoloop: draining; once more to end at once", file=sys.stderr)
+        self._loop.stop()
+
+
+class EchoConnection(Protocol):
+    """One client."""
+
+    __slots__ = ("_admitted", "_service", "_transport")
+
+    def __init__(self, service: EchoService) -> None:
+        """Belongs to a service, which counts it."""
+        self._service = service
+
+    def connection_made(self, transport: Transport) -> None:
+        """Lets the client in, or resets the connection when there are too many."""
+        service, most = self._service, self._service.max_connections
+        self._transport = transport
+        self._admitted = most is None or service.open < most
+        if not self._admitted:
+            service.refused += 1
+            host, port = transport.get_extra_info("peername", ("?", 0))[:2]
+            logger.warning(
+                "refused %s:%s: the maximum of %s connections is reached", host, port, most
+            )
+            transport.abort()
+            return
+        service.served += 1
+        service.open += 1
+
+    def data_received(self, data: bytes) -> None:
+        """Sends back what came."""
+        self._transport.write(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Makes room for another."""
+        self._service.open -= self._admitted
+
+
+def problem_of(error: Exception) -> str:
+    """One line that says what went wrong and what to do.
+
+    >>> problem_of(OSError(errno.EADDRINUSE, "Address already in use", "127.0.0.1:7007"))[:60]
+    'listen 127.0.0.1:7007: Address already in use (EADDRINUSE); '
+    """
+    if not isinstance(error, OSError) or error.errno is None:
+        return str(error)
+    name = errno.errorcode.get(error.errno, str(error.errno))
+    where = f" {error.filename}" if error.filename else ""
+    advice = _ADVICE.get(error.errno)
+    return f"listen{where}: {error.strerror} ({name})" + (f"; {advice}" if advice else "")

@@ -1,0 +1,158 @@
+"""Ctrl-C at once, also when nothing happens on the network."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import threading
+import time
+import unittest
+
+import vocabulary
+from vocabulary import Echo, LoopCase, Program
+
+import echoloop
+
+#: Within this time Ctrl-C ends an idle loop.
+AT_ONCE = 0.1
+
+IDLE = """
+import time, sys, echoloop
+with echoloop.Loop() as loop:
+    loop.listen("127.0.0.1:0", echoloop.Protocol)
+    loop.call_soon(print, "idle", flush=True)
+    try:
+        loop.run()
+    except KeyboardInterrupt:
+        print(time.monotonic())
+"""
+
+
+class CtrlC(unittest.TestCase):
+    def test_it_ends_an_idle_loop_at_once(self) -> None:
+        program = Program(self, "-c", IDLE)
+        self.assertEqual(program.line(), "idle")
+        sent = time.monotonic()
+        program.process.send_signal(signal.SIGINT)
+        code, out, err = program.wait()
+        self.assertEqual((code, err), (0, ""))
+        self.assertLess(float(out) - sent, AT_ONCE)
+
+
+class Signals(LoopCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.assertIs(threading.current_thread(), threading.main_thread())
+        before = signal.signal(signal.SIGUSR1, self.interrupt)
+        self.addCleanup(signal.signal, signal.SIGUSR1, before)
+
+    def interrupt(self, number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def test_one_that_comes_just_before_the_wait_ends_it(self) -> None:
+        """Regression: without a wakeup descriptor the wait would go on until something happens."""
+        self.listen()
+        for delay in range(100):
+            timer = threading.Timer(delay * 1e-5, os.kill, (os.getpid(), signal.SIGUSR1))
+            timer.start()
+            start = time.monotonic()
+            with self.assertRaises(KeyboardInterrupt):
+                self.loop.run()
+            self.assertLess(time.monotonic() - start, delay * 1e-5 + 1.0)
+            timer.join(vocabulary.PATIENCE)
+
+    def test_one_that_arrives_on_another_thread_ends_the_wait(self) -> None:
+        entered = threading.Event()
+        self.loop.call_soon(entered.set)
+
+        def other() -> None:
+            entered.wait(vocabulary.PATIENCE)
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+        vocabulary.in_thread(other)
+        start = time.monotonic()
+        with self.assertRaises(KeyboardInterrupt):
+            self.loop.run()
+        self.assertLess(time.monotonic() - start, 1.0)
+
+    def test_a_wakeup_descriptor_of_the_program_is_left_alone(self) -> None:
+        reader, writer = socket.socketpair()
+        self.addCleanup(reader.close)
+        self.addCleanup(writer.close)
+        writer.setblocking(False)
+        signal.set_wakeup_fd(writer.fileno())
+        self.addCleanup(signal.set_wakeup_fd, -1)
+        entered = threading.Event()
+        self.loop.call_soon(entered.set)
+
+        def other() -> None:
+            entered.wait(vocabulary.PATIENCE)
+            signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+
+        vocabulary.in_thread(other)
+        with self.assertRaises(KeyboardInterrupt):
+            self.loop.run()
+        self.assertEqual(signal.set_wakeup_fd(-1), writer.fileno())
+        self.assertEqual(reader.recv(10), bytes([signal.SIGUSR1]))
+
+    def test_a_handler_that_does_not_raise_lets_the_loop_go_on(self) -> None:
+        seen: list[int] = []
+
+        def note(number: int, frame: object) -> None:
+            seen.append(number)
+            if len(seen) == 3:
+                self.loop.stop()
+            else:
+                vocabulary.in_thread(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+
+        signal.signal(signal.SIGUSR1, note)
+        vocabulary.in_thread(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        self.loop.run()
+        self.assertEqual(seen, [signal.SIGUSR1] * 3)
+
+    def test_no_event_is_lost_when_signals_interrupt_at_random(self) -> None:
+        """Every connection still ends with `connection_lost`, and every byte of those returns that
+        no exception met on its way."""
+        random.seed(7)
+        listener = self.listen()
+        over = threading.Event()
+        rounds = 300
+        answers: list[bytes] = []
+
+        def clients() -> None:
+            for number in range(rounds):
+                with socket.create_connection(listener.address, timeout=5) as peer:
+                    peer.sendall(b"%d" % number)
+                    peer.shutdown(socket.SHUT_WR)
+                    try:
+                        answers.append(peer.recv(100))
+                    except OSError:
+                        answers.append(b"")
+            over.set()
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+        def signals() -> None:
+            while not over.wait(random.random() * 0.003):
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+        interrupts = 0
+        threads = [vocabulary.in_thread(clients), vocabulary.in_thread(signals)]
+        while not over.is_set():
+            try:
+                self.loop.run()
+            except KeyboardInterrupt:
+                interrupts += 1
+        for thread in threads:
+            try:
+                thread.join(vocabulary.PATIENCE)
+            except KeyboardInterrupt:
+                thread.join(vocabulary.PATIENCE)
+        self.until(lambda: not self.loop._transports)
+        self.assertGreater(interrupts, 10)
+        self.assertGreaterEqual(len(self.served), rounds - interrupts)
+        self.assertGreater(sum(map(bool, answers)), rounds // 2)
+
+
+__all__ = ["CtrlC", "Echo", "Signals", "echoloop"]
