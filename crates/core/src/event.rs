@@ -11,8 +11,8 @@ use crate::{ConnId, ListenerId, TimerId};
 /// One thing that happened. [`EventLoop::next_event`](crate::EventLoop::next_event) hands them out.
 ///
 /// For one connection the order is: `Accepted` or `Connected` first (a failed connect has neither),
-/// then any number of `Data`, `Congested` and `Drained`, at most one `EndOfStream`, and `Closed`
-/// last, exactly once (promise 3).
+/// then any number of `Data`, `Congested` and `Drained`, at most one `EndOfStream`, after which no
+/// new bytes come, and `Closed` last, exactly once (promise 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Event {

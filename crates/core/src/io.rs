@@ -167,6 +167,14 @@ impl<S: System> EventLoop<S> {
             self.gatherer = slot;
             return Ok(());
         }
+        self.send_here_more(slot, here)
+    }
+
+    #[inline(never)]
+    fn send_here_more(&mut self, slot: u32, here: Range<usize>) -> Result<(), Error> {
+        // What is gathered may be a part of the buffer that is about to be lent out.
+        let gatherer = self.gatherer;
+        self.spill_gathered(gatherer);
         let buf = std::mem::take(&mut self.read_buf);
         let sent = self.send_more(slot, &buf[here]);
         self.read_buf = buf;

@@ -26,6 +26,8 @@
 //!     an error is the answer, and `take_error` tells which.
 
 mod os;
+#[cfg(any(test, feature = "sim"))]
+mod sim;
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
@@ -35,7 +37,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 pub use os::Os;
-//SIM
+#[cfg(any(test, feature = "sim"))]
+pub use sim::{Peer, Sim, SimOptions, SimSocket};
+
 use crate::{ConnectOptions, ListenOptions};
 
 /// The token by which `wait` reports that a [`Waker`] was used.
