@@ -128,17 +128,18 @@ impl Kit {
                 self.need("examples-c/Makefile")?;
                 self.cargo(row, "crates/capi", "echoloop-capi")?;
                 let folder = self.out.join("examples-c");
+                let program = folder.join(match row {
+                    Row::CHooks => "echo_hooks",
+                    _ => "echo_batch",
+                });
                 let mut make = Command::new("make");
                 make.arg("-C").arg(self.root.join("examples-c"));
                 make.arg(variable("BUILD=", &folder));
                 make.arg(variable("LIBDIR=", &release));
+                make.arg(&program);
                 self.run(row, make)?;
                 environment.push(("LD_LIBRARY_PATH".into(), release.into()));
-                let name = match row {
-                    Row::CHooks => "echo_hooks",
-                    _ => "echo_batch",
-                };
-                vec![folder.join(name).into(), "127.0.0.1:0".into()]
+                vec![program.into(), "127.0.0.1:0".into()]
             }
             Row::Python => {
                 self.need("python/pyproject.toml")?;
