@@ -100,6 +100,7 @@ class AServer(LoopCase):
         start = self.loop.time()
         self.assertEqual(self.until_end(peer), b"")
         self.assertGreaterEqual(self.loop.time() - start, 0.04)
+        self.until(lambda: self.served[0].is_lost)
         self.assertIsInstance(self.served[0].reason, TimeoutError)
         self.assertEqual(self.served[0].reason.strerror, "timed out: idle")
 
@@ -203,6 +204,7 @@ class AClient(LoopCase):
         expected = b"".join(bytes(piece) for piece in pieces)  # type: ignore[arg-type]
         self.until(lambda: len(client.data) >= len(expected))
         self.assertEqual(client.data, expected)
+        pieces.clear()
         large.append(0)  # Nothing holds on to the memory.
         for wrong in ("text", 5, None):
             with self.assertRaises(TypeError):

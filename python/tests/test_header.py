@@ -1,4 +1,4 @@
-"""What ``_ffi.py`` says is what ``include/echoloop.h`` says: names, numbers, layouts, prototypes."""
+"""What ``_ffi.py`` says is what the header says: names, numbers, layouts, prototypes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class TheHeader(unittest.TestCase):
         }
         for prefix, known in theirs.items():
             for name in self.numbers:
-                if name.startswith(prefix) and not name.startswith("ECHOLOOP_EVENT_" * (prefix[-1] == "E")):
+                if name.startswith(prefix) and not name.startswith(
+                    "ECHOLOOP_EVENT_" * (prefix[-1] == "E")
+                ):
                     self.assertIn(name[len(prefix) :], known)
 
     def test_every_option_struct_has_the_layout_of_the_header(self) -> None:

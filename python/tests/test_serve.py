@@ -14,7 +14,7 @@ from vocabulary import PATIENCE, Program
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 
-class Serve(unittest.TestCase):
+class ServeCase(unittest.TestCase):
     def start(self, *arguments: str) -> tuple[Program, tuple[str, int]]:
         program = Program(self, "-m", "echoloop", "serve", "--listen", "127.0.0.1:0", *arguments)
         return program, self.address(program)
@@ -36,6 +36,8 @@ class Serve(unittest.TestCase):
             got += peer.recv(len(text) - len(got))
         return got
 
+
+class Serve(ServeCase):
     def test_it_says_where_and_what_to_try_and_echoes(self) -> None:
         program, address = self.start()
         self.assertEqual(program.line(), f"try:  printf hello | nc -N 127.0.0.1 {address[1]}")
@@ -77,9 +79,13 @@ class Serve(unittest.TestCase):
         peers = [self.peer(address) for _ in range(2)]
         for peer in peers:
             self.echo(peer, b"in")
-        third = self.peer(address)
+        third = socket.socket()
+        self.addCleanup(third.close)
+        third.settimeout(PATIENCE)
+        third.bind(("127.0.0.1", 0))
         name = "{}:{}".format(*third.getsockname())
         with self.assertRaises(ConnectionResetError):
+            third.connect(address)
             third.recv(1)
         self.assertEqual(self.echo(peers[0], b"still in"), b"still in")
         peers.pop().close()
@@ -121,7 +127,7 @@ class Serve(unittest.TestCase):
             self.assertEqual(Program(self, "-m", "echoloop", *usage).wait()[0], 2)
 
 
-class Examples(unittest.TestCase):
+class Examples(ServeCase):
     def test_the_client_gets_back_what_it_sends_to_the_server(self) -> None:
         server = Program(self, str(EXAMPLES / "echo_server.py"), "127.0.0.1:0")
         host, port = self.address(server)

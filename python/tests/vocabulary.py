@@ -5,6 +5,7 @@ The rule: every wait has a deadline, nothing sleeps, and peers are real sockets.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import subprocess
@@ -127,10 +128,8 @@ class LoopCase(unittest.TestCase):
         peer.setblocking(False)
 
         def enough() -> bool:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 got.extend(peer.recv(1 << 20))
-            except BlockingIOError:
-                pass
             return len(got) >= size
 
         self.until(enough, f"for {size} bytes, got {len(got)}")

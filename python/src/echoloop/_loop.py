@@ -84,6 +84,7 @@ class Loop:
     def __init__(self, *, memory_budget: int | None = None) -> None:
         """Makes a loop; ``memory_budget`` bounds what all connections queue (default 1 GiB)."""
         self._closed = True
+        _free_orphans()
         options = Options(ctypes.sizeof(Options), memory_budget or 0)
         handle = _new(options)
         if not handle:
@@ -465,6 +466,8 @@ class Loop:
         self._check()
         if self._running:
             raise ReentryError("the loop is running already")
+        if _orphans:
+            _free_orphans()
         self._running = True
         try:
             self._dispatch()
@@ -493,6 +496,8 @@ class Loop:
             self._waker.close()
         _free(self._handle)
         _remote_free(self._remote)
+        if self._thread != threading.get_ident():
+            _orphans.append((self._thread, self._handle))
 
     def _turn(self, timeout_us: int) -> int:
         """Waits for one batch and handles it, and all callbacks that were due before."""
@@ -595,6 +600,17 @@ class Loop:
             context.update(transport=transport, protocol=transport.get_protocol())
             transport._fail(exc)
         self.call_exception_handler(context)
+
+
+#: Loops that were collected on another thread than their own, with the thread that must free them:
+#: the library does it when its owner calls next, and nobody else has the handle.
+_orphans: list[tuple[int, int]] = []
+
+
+def _free_orphans() -> None:
+    for orphan in [orphan for orphan in _orphans if orphan[0] == threading.get_ident()]:
+        _orphans.remove(orphan)
+        _poll_now(orphan[1], None, 0, 0)
 
 
 #: The protocol of a connection that has none: all methods do nothing.
