@@ -227,7 +227,7 @@ impl<S: System> EventLoop<S> {
         }
         self.buffered += bytes.len();
         if waiting == 0 {
-            conn.progress_at = self.now;
+            conn.progress_at = self.sys.now();
         }
         self.soil(slot);
         Ok(())
@@ -266,7 +266,7 @@ impl<S: System> EventLoop<S> {
             &self.read_buf[here]
         };
         let rest = &gathered[sent..];
-        conn.progress_at = self.now;
+        conn.progress_at = self.sys.now();
         let queued = conn.queue.push(rest, &mut self.pool);
         if queued {
             self.buffered += rest.len();
@@ -360,7 +360,7 @@ impl<S: System> EventLoop<S> {
                 Ok(n) => break n,
             }
         };
-        let now = self.now;
+        let now = self.sys.now();
         self.counters.bytes_sent += taken as u64;
         conn.queue.consume(taken.min(waiting), &mut self.pool);
         self.buffered -= taken.min(waiting);
@@ -418,8 +418,8 @@ impl<S: System> EventLoop<S> {
         self.buffered -= taken;
         self.counters.bytes_sent += taken as u64;
         if taken > 0 {
-            conn.progress_at = self.now;
-            conn.active_at = self.now;
+            conn.progress_at = self.sys.now();
+            conn.active_at = conn.progress_at;
         }
         conn.queue.consume(taken, &mut self.pool);
         if taken < waiting {

@@ -77,7 +77,9 @@ impl<S: System> EventLoop<S> {
             return;
         };
         let within = within.unwrap_or(conn.options.close_timeout);
-        let ends_by = after(self.now, within);
+        // The handler may have taken its time since the turn began.
+        let now = self.sys.now();
+        let ends_by = after(now, within);
         if conn.flags.any(Flags::CLOSING) {
             conn.ends_by = conn.ends_by.min(ends_by);
             return self.arm(slot);
@@ -93,7 +95,7 @@ impl<S: System> EventLoop<S> {
             .clear(Flags::TELL_CONGESTED | Flags::TELL_DRAINED);
         self.buffered -= conn.unread.len();
         conn.unread.clear(&mut self.pool);
-        conn.progress_at = self.now;
+        conn.progress_at = now;
         // A peer that has finished sending may take its time to read what it is owed, as long as
         // it goes on reading.
         conn.ends_by = if reason == CloseReason::PeerFinished {

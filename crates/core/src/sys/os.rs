@@ -29,7 +29,11 @@ pub struct Os {
 
 impl Os {
     /// Opens the selector; one turn takes at most `events_per_turn` reports from it.
-    pub(crate) fn new(events_per_turn: usize) -> Result<Self, Errno> {
+    ///
+    /// # Errors
+    ///
+    /// The system's: `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new(events_per_turn: usize) -> Result<Self, Errno> {
         let poll = Poll::new().map_err(errno)?;
         let registry = poll.registry().try_clone().map_err(errno)?;
         let waker = mio::Waker::new(&registry, Token(WAKER as usize)).map_err(errno)?;

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod real;
+
 use std::ops::Range;
 
 /// Random numbers from a seed (SplitMix64).
