@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use echoloop_core::{
-    CloseReason, ConnId, ConnOptions, ConnectOptions, Deadline, ErrorKind, Event, EventLoop, ListenOptions,
-    ListenerId, LoopOptions, TimerId, TimerSpec,
+    CloseReason, ConnId, ConnOptions, ConnectOptions, Deadline, ErrorKind, Event, EventLoop,
+    ListenOptions, ListenerId, LoopOptions, TimerId, TimerSpec,
 };
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::signal::Signal;
@@ -60,7 +60,10 @@ fn promise_01_a_signal_ends_poll_early_with_no_error_and_no_event() {
     sender.join().unwrap();
     assert!(start.elapsed() < PATIENCE / 2);
     assert_eq!(el.next_event(), None);
-    assert!(flag.load(std::sync::atomic::Ordering::Relaxed), "the signal came");
+    assert!(
+        flag.load(std::sync::atomic::Ordering::Relaxed),
+        "the signal came"
+    );
 }
 
 #[test]
@@ -73,12 +76,26 @@ fn promise_02_any_wrong_handle_is_bad_handle() {
 
     assert!(real.el.conn(conn).is_ok());
     bad(other.conn(conn).map(drop).unwrap_err()); // of another loop
-    bad(real.el.conn(ConnId::from_raw(timer.to_raw())).map(drop).unwrap_err()); // of another kind
-    bad(real.el.rearm_timer(TimerId::from_raw(conn.to_raw()), PATIENCE).unwrap_err());
-    bad(real.el.listener_addr(ListenerId::from_raw(conn.to_raw())).unwrap_err());
+    bad(real
+        .el
+        .conn(ConnId::from_raw(timer.to_raw()))
+        .map(drop)
+        .unwrap_err()); // of another kind
+    bad(real
+        .el
+        .rearm_timer(TimerId::from_raw(conn.to_raw()), PATIENCE)
+        .unwrap_err());
+    bad(real
+        .el
+        .listener_addr(ListenerId::from_raw(conn.to_raw()))
+        .unwrap_err());
     bad(real.el.conn(ConnId::from_raw(0)).map(drop).unwrap_err());
     for bit in 0..64 {
-        bad(real.el.conn(ConnId::from_raw(conn.to_raw() ^ 1 << bit)).map(drop).unwrap_err());
+        bad(real
+            .el
+            .conn(ConnId::from_raw(conn.to_raw() ^ 1 << bit))
+            .map(drop)
+            .unwrap_err());
     }
     let mut random = Random::new(2);
     for _ in 0..100_000 {
@@ -107,7 +124,10 @@ fn promise_02_a_loop_that_takes_the_number_of_a_dead_one_refuses_its_handles() {
         let mut new = EventLoop::new(LoopOptions::default()).unwrap();
         let fresh = new.add_timer(TimerSpec::after(PATIENCE)).unwrap();
         assert_ne!(fresh, timer);
-        assert_eq!(new.cancel_timer(timer).unwrap_err().kind(), ErrorKind::BadHandle);
+        assert_eq!(
+            new.cancel_timer(timer).unwrap_err().kind(),
+            ErrorKind::BadHandle
+        );
         if new.id().index() == number {
             return;
         }
@@ -143,7 +163,10 @@ fn promise_03_each_end_has_its_one_reason() {
     assert_eq!(reason_of(real.until_closed(e)), CloseReason::InputTooLarge);
 
     let (_silent, f) = real.pair();
-    assert_eq!(reason_of(real.until_closed(f)), CloseReason::TimedOut(Deadline::Idle));
+    assert_eq!(
+        reason_of(real.until_closed(f)),
+        CloseReason::TimedOut(Deadline::Idle)
+    );
 
     let (open, g) = real.pair();
     real.el.shut_down(Duration::from_secs(1));
@@ -153,7 +176,10 @@ fn promise_03_each_end_has_its_one_reason() {
 
 #[test]
 fn promise_03_a_refused_connect_is_one_closed_that_says_so() {
-    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let mut real = Real::new(ConnOptions::default());
     let id = real.el.connect(unused, &ConnectOptions::default()).unwrap();
     let mut events = Vec::new();
@@ -162,21 +188,38 @@ fn promise_03_a_refused_connect_is_one_closed_that_says_so() {
         matches!(e, Event::Closed { .. }).then_some(())
     });
     let refused = CloseReason::ConnectFailed(nix::errno::Errno::ECONNREFUSED as i32);
-    assert_eq!(events, [Event::Closed { conn: id, reason: refused, unsent: 0 }]);
-    assert_eq!(refused.to_string(), "connect failed: Connection refused (ECONNREFUSED)");
+    assert_eq!(
+        events,
+        [Event::Closed {
+            conn: id,
+            reason: refused,
+            unsent: 0
+        }]
+    );
+    assert_eq!(
+        refused.to_string(),
+        "connect failed: Connection refused (ECONNREFUSED)"
+    );
 }
 
 #[test]
 fn promise_12_a_connect_that_nobody_answers_ends_at_its_deadline() {
     // A backlog of one that is full: Linux drops further SYNs, so the connect hangs.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket
+        .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
+        .unwrap();
     socket.listen(0).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
     let mut el = EventLoop::new(LoopOptions::default()).unwrap();
-    let options = ConnectOptions { timeout: Some(Duration::from_millis(300)), ..Default::default() };
+    let options = ConnectOptions {
+        timeout: Some(Duration::from_millis(300)),
+        ..Default::default()
+    };
     let start = Instant::now();
-    let mut waiting: Vec<ConnId> = (0..8).map(|_| el.connect(addr, &options).unwrap()).collect();
+    let mut waiting: Vec<ConnId> = (0..8)
+        .map(|_| el.connect(addr, &options).unwrap())
+        .collect();
     let mut timed_out = 0;
     while timed_out == 0 {
         assert!(start.elapsed() < PATIENCE);
@@ -198,7 +241,10 @@ fn promise_12_a_connect_that_nobody_answers_ends_at_its_deadline() {
 
 #[test]
 fn promise_04_send_keeps_order_across_all_its_paths() {
-    let mut real = Real::new(ConnOptions { send_cap: 1 << 30, ..ConnOptions::default() });
+    let mut real = Real::new(ConnOptions {
+        send_cap: 1 << 30,
+        ..ConnOptions::default()
+    });
     let (mut client, conn) = real.pair();
     let mut random = Random::new(4);
     let mut sent = Vec::new();
@@ -257,7 +303,11 @@ fn promise_05_above_the_high_mark_reading_pauses_and_below_the_low_one_it_resume
         while let Some(e) = real.el.next_event() {
             assert!(!matches!(e, Event::Data { .. }), "read while congested");
         }
-        assert!(real.el.buffered() <= most, "{} bytes wait", real.el.buffered());
+        assert!(
+            real.el.buffered() <= most,
+            "{} bytes wait",
+            real.el.buffered()
+        );
     }
     let mut got = Vec::new();
     let mut drained = false;
@@ -271,7 +321,11 @@ fn promise_05_above_the_high_mark_reading_pauses_and_below_the_low_one_it_resume
                 Event::Drained { .. } => drained = true,
                 Event::Data { conn } => {
                     assert!(drained, "read before it was drained");
-                    real.el.conn(conn).unwrap().send_received(usize::MAX).unwrap();
+                    real.el
+                        .conn(conn)
+                        .unwrap()
+                        .send_received(usize::MAX)
+                        .unwrap();
                 }
                 _ => {}
             }
@@ -282,7 +336,10 @@ fn promise_05_above_the_high_mark_reading_pauses_and_below_the_low_one_it_resume
 
 #[test]
 fn promise_05_send_refuses_over_the_cap_and_queues_nothing() {
-    let mut real = Real::new(ConnOptions { send_cap: 100_000, ..ConnOptions::default() });
+    let mut real = Real::new(ConnOptions {
+        send_cap: 100_000,
+        ..ConnOptions::default()
+    });
     let (mut client, conn) = real.pair();
     let mut view = real.el.conn(conn).unwrap();
     // One send may be larger than the cap, on an empty queue.
@@ -306,8 +363,15 @@ fn promise_05_send_refuses_over_the_cap_and_queues_nothing() {
 
 #[test]
 fn promise_05_the_budget_of_the_loop_bounds_all_connections_together() {
-    let options = LoopOptions { memory_budget: 4 << 20, ..LoopOptions::default() };
-    let conn = ConnOptions { auto_pause: false, send_cap: 1 << 30, ..ConnOptions::default() };
+    let options = LoopOptions {
+        memory_budget: 4 << 20,
+        ..LoopOptions::default()
+    };
+    let conn = ConnOptions {
+        auto_pause: false,
+        send_cap: 1 << 30,
+        ..ConnOptions::default()
+    };
     let mut real = Real::with_loop(EventLoop::new(options).unwrap(), conn);
     let pairs: Vec<_> = (0..8).map(|_| real.pair()).collect();
     let bytes = vec![0; 1 << 20];
@@ -319,7 +383,11 @@ fn promise_05_the_budget_of_the_loop_bounds_all_connections_together() {
     }
     assert!(refused > 0);
     // One send each may go over it, since an empty queue takes any.
-    assert!(real.el.buffered() <= (4 << 20) + 9 * bytes.len(), "{}", real.el.buffered());
+    assert!(
+        real.el.buffered() <= (4 << 20) + 9 * bytes.len(),
+        "{}",
+        real.el.buffered()
+    );
 }
 
 #[test]
@@ -340,7 +408,11 @@ fn promise_06_a_peer_that_half_closes_gets_all_its_bytes_back() {
         real.el.poll(Some(Duration::from_millis(1))).unwrap();
         while let Some(e) = real.el.next_event() {
             if let Event::Data { conn } = e {
-                real.el.conn(conn).unwrap().send_received(usize::MAX).unwrap();
+                real.el
+                    .conn(conn)
+                    .unwrap()
+                    .send_received(usize::MAX)
+                    .unwrap();
             }
         }
     }
@@ -349,7 +421,10 @@ fn promise_06_a_peer_that_half_closes_gets_all_its_bytes_back() {
 
 #[test]
 fn promise_06_half_open_stays_until_it_is_closed_here() {
-    let mut real = Real::new(ConnOptions { half_open: true, ..ConnOptions::default() });
+    let mut real = Real::new(ConnOptions {
+        half_open: true,
+        ..ConnOptions::default()
+    });
     let (mut client, conn) = real.pair();
     client.shutdown(Shutdown::Write).unwrap();
     real.until(|_, e| matches!(e, Event::EndOfStream { .. }).then_some(()));
@@ -362,7 +437,10 @@ fn promise_06_half_open_stays_until_it_is_closed_here() {
     view.shutdown_write().unwrap();
     assert_eq!(view.send(b"later").unwrap_err().kind(), ErrorKind::Closing);
     // Both sides have finished, so nothing is left to keep it open for.
-    assert_eq!(reason_of(real.until_closed(conn)), CloseReason::PeerFinished);
+    assert_eq!(
+        reason_of(real.until_closed(conn)),
+        CloseReason::PeerFinished
+    );
     let mut got = Vec::new();
     assert!(read_some(&mut client, &mut got));
     assert_eq!(got, b"late");
@@ -393,7 +471,10 @@ fn promise_07_close_flushes_and_is_final() {
 #[test]
 fn promise_07_close_ends_within_its_deadline_and_counts_what_was_lost() {
     let close_timeout = Duration::from_millis(200);
-    let mut real = Real::new(ConnOptions { close_timeout, ..ConnOptions::default() });
+    let mut real = Real::new(ConnOptions {
+        close_timeout,
+        ..ConnOptions::default()
+    });
     let (_never_reads, conn) = real.pair();
     let mut view = real.el.conn(conn).unwrap();
     view.send(&vec![0; 20 << 20]).unwrap();
@@ -402,7 +483,9 @@ fn promise_07_close_ends_within_its_deadline_and_counts_what_was_lost() {
     let start = Instant::now();
     let end = real.until_closed(conn);
     assert!(start.elapsed() >= close_timeout);
-    let Event::Closed { reason, unsent, .. } = end else { unreachable!() };
+    let Event::Closed { reason, unsent, .. } = end else {
+        unreachable!()
+    };
     assert_eq!(reason, CloseReason::TimedOut(Deadline::Close));
     assert!(unsent > 0 && unsent <= waiting);
 }
@@ -420,18 +503,31 @@ fn promise_07_abort_resets_at_once() {
 #[test]
 fn promise_07_write_stall_timeout_ends_a_peer_that_takes_nothing() {
     let stall = Duration::from_millis(200);
-    let options = ConnOptions { write_stall_timeout: Some(stall), ..ConnOptions::default() };
+    let options = ConnOptions {
+        write_stall_timeout: Some(stall),
+        ..ConnOptions::default()
+    };
     let mut real = Real::new(options);
     let (_never_reads, conn) = real.pair();
     let start = Instant::now();
-    real.el.conn(conn).unwrap().send(&vec![0; 20 << 20]).unwrap();
-    assert_eq!(reason_of(real.until_closed(conn)), CloseReason::TimedOut(Deadline::WriteStall));
+    real.el
+        .conn(conn)
+        .unwrap()
+        .send(&vec![0; 20 << 20])
+        .unwrap();
+    assert_eq!(
+        reason_of(real.until_closed(conn)),
+        CloseReason::TimedOut(Deadline::WriteStall)
+    );
     assert!(start.elapsed() >= stall);
 }
 
 #[test]
 fn promise_08_one_connection_cannot_starve_the_rest() {
-    let mut real = Real::new(ConnOptions { auto_pause: false, ..ConnOptions::default() });
+    let mut real = Real::new(ConnOptions {
+        auto_pause: false,
+        ..ConnOptions::default()
+    });
     let (mut flood, loud) = real.pair();
     let (mut client, quiet) = real.pair();
     let bytes = vec![0; 4 << 20];
@@ -450,8 +546,14 @@ fn promise_08_one_connection_cannot_starve_the_rest() {
             real.el.conn(conn).unwrap().consume(usize::MAX);
         }
         // Data on loopback is there when the write returns, so the turn after it must serve it.
-        assert!(quiet_reads == 1 || !asked, "the quiet connection was left waiting");
-        assert!(loud_reads <= 1, "{loud_reads} reads from one connection in a turn");
+        assert!(
+            quiet_reads == 1 || !asked,
+            "the quiet connection was left waiting"
+        );
+        assert!(
+            loud_reads <= 1,
+            "{loud_reads} reads from one connection in a turn"
+        );
         served += quiet_reads;
     }
     assert_eq!(served, 200);
@@ -476,11 +578,20 @@ fn promise_09_without_descriptors_accepting_pauses_and_resumes_by_itself() {
             events.push(e);
         }
     }
-    assert_eq!(events[..2], [
-        Event::AcceptPaused { listener, errno: emfile },
-        Event::AcceptResumed { listener },
-    ]);
-    assert!(matches!(events[2..], [Event::Accepted { .. }]), "{events:?}");
+    assert_eq!(
+        events[..2],
+        [
+            Event::AcceptPaused {
+                listener,
+                errno: emfile
+            },
+            Event::AcceptResumed { listener },
+        ]
+    );
+    assert!(
+        matches!(events[2..], [Event::Accepted { .. }]),
+        "{events:?}"
+    );
     // It waited a tenth of a second between the tries.
     assert!(el.now() >= Duration::from_millis(200), "{:?}", el.now());
 }
@@ -504,7 +615,10 @@ fn promise_13_timers_are_never_early_and_fire_in_order() {
     for _ in 0..2000 {
         let delay = Duration::from_micros(random.below(200_000));
         let before = Instant::now();
-        due.insert(el.add_timer(TimerSpec::after(delay)).unwrap(), before + delay);
+        due.insert(
+            el.add_timer(TimerSpec::after(delay)).unwrap(),
+            before + delay,
+        );
     }
     let mut last = None;
     let deadline = Instant::now() + PATIENCE;
@@ -521,7 +635,11 @@ fn promise_13_timers_are_never_early_and_fire_in_order() {
         assert!(turn.is_sorted_by(|a, b| *a <= *b + Duration::from_millis(1)));
         last = turn.last().copied().or(last);
     }
-    assert_eq!(el.live_handles(), 0, "one-shot timers are gone after their event");
+    assert_eq!(
+        el.live_handles(),
+        0,
+        "one-shot timers are gone after their event"
+    );
 }
 
 #[test]
@@ -567,17 +685,29 @@ fn promise_13_timers_can_be_cancelled_and_re_armed_even_when_due() {
     el.rearm_timer(a, ms(20)).unwrap(); // A one-shot timer lives on if its handler says so.
     assert_eq!(el.next_event(), None);
     el.poll(None).unwrap();
-    assert_eq!((el.next_event(), el.now()), (Some(Event::Timer { timer: c }), ms(15)));
+    assert_eq!(
+        (el.next_event(), el.now()),
+        (Some(Event::Timer { timer: c }), ms(15))
+    );
     el.poll(None).unwrap();
-    assert_eq!((el.next_event(), el.now()), (Some(Event::Timer { timer: a }), ms(25)));
+    assert_eq!(
+        (el.next_event(), el.now()),
+        (Some(Event::Timer { timer: a }), ms(25))
+    );
     assert_eq!(el.next_event(), None);
-    assert_eq!(el.rearm_timer(a, ms(1)).unwrap_err().kind(), ErrorKind::BadHandle);
+    assert_eq!(
+        el.rearm_timer(a, ms(1)).unwrap_err().kind(),
+        ErrorKind::BadHandle
+    );
 }
 
 #[test]
 fn promise_13_an_idle_deadline_moves_with_the_traffic() {
     let idle = Duration::from_millis(200);
-    let mut real = Real::new(ConnOptions { idle_timeout: Some(idle), ..ConnOptions::default() });
+    let mut real = Real::new(ConnOptions {
+        idle_timeout: Some(idle),
+        ..ConnOptions::default()
+    });
     let (mut client, conn) = real.pair();
     let start = Instant::now();
     let mut last = start;
@@ -592,7 +722,10 @@ fn promise_13_an_idle_deadline_moves_with_the_traffic() {
             other => panic!("{other:?} although it talks"),
         });
     }
-    assert_eq!(reason_of(real.until_closed(conn)), CloseReason::TimedOut(Deadline::Idle));
+    assert_eq!(
+        reason_of(real.until_closed(conn)),
+        CloseReason::TimedOut(Deadline::Idle)
+    );
     assert!(last.elapsed() >= idle);
 }
 
@@ -636,7 +769,10 @@ fn promise_15_posts_arrive_exactly_once_and_in_order() {
 fn promise_15_stop_is_remembered_before_the_loop_runs() {
     let mut el = EventLoop::new(LoopOptions::default()).unwrap();
     let remote = el.remote();
-    thread::spawn(move || remote.stop().and(remote.stop())).join().unwrap().unwrap();
+    thread::spawn(move || remote.stop().and(remote.stop()))
+        .join()
+        .unwrap()
+        .unwrap();
     el.poll(None).unwrap();
     assert_eq!(el.next_event(), Some(Event::Stop));
     assert_eq!(el.next_event(), None);
@@ -644,7 +780,10 @@ fn promise_15_stop_is_remembered_before_the_loop_runs() {
 
 #[test]
 fn promise_15_posts_are_bounded() {
-    let options = LoopOptions { post_capacity: 3, ..LoopOptions::default() };
+    let options = LoopOptions {
+        post_capacity: 3,
+        ..LoopOptions::default()
+    };
     let mut el = EventLoop::new(options).unwrap();
     let remote = el.remote();
     (0..3).for_each(|n| remote.post(n).unwrap());

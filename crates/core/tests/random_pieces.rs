@@ -20,7 +20,10 @@ const ADDR: &str = "10.0.0.2:7";
 fn sim_loop(options: SimOptions, conn: ConnOptions) -> (Sim, EventLoop<Sim>) {
     let sim = Sim::new(options);
     let mut el = EventLoop::with_system(sim.clone(), LoopOptions::default()).unwrap();
-    let listen = ListenOptions { conn, ..ListenOptions::default() };
+    let listen = ListenOptions {
+        conn,
+        ..ListenOptions::default()
+    };
     el.listen(ADDR.parse().unwrap(), &listen).unwrap();
     (sim, el)
 }
@@ -40,17 +43,34 @@ impl Story {
         match event {
             Event::Accepted { conn, .. } | Event::Connected { conn } => {
                 self.asked.remove(&conn);
-                assert!(self.open.insert(conn, 0).is_none(), "seed {seed}: opened twice");
+                assert!(
+                    self.open.insert(conn, 0).is_none(),
+                    "seed {seed}: opened twice"
+                );
             }
             Event::Data { conn } | Event::Congested { conn } | Event::Drained { conn } => {
-                assert!(self.open.contains_key(&conn), "seed {seed}: {event:?} out of order");
+                assert!(
+                    self.open.contains_key(&conn),
+                    "seed {seed}: {event:?} out of order"
+                );
             }
             Event::EndOfStream { conn } => {
-                assert_eq!(self.open.insert(conn, 1), Some(0), "seed {seed}: {event:?} out of order");
+                assert_eq!(
+                    self.open.insert(conn, 1),
+                    Some(0),
+                    "seed {seed}: {event:?} out of order"
+                );
             }
-            Event::Closed { conn, reason, unsent } => {
+            Event::Closed {
+                conn,
+                reason,
+                unsent,
+            } => {
                 let opened = self.open.remove(&conn).is_some();
-                assert!(opened || self.asked.remove(&conn), "seed {seed}: {event:?} without an opening");
+                assert!(
+                    opened || self.asked.remove(&conn),
+                    "seed {seed}: {event:?} without an opening"
+                );
                 self.closed.push((conn, reason, unsent));
             }
             _ => {}
@@ -100,7 +120,12 @@ fn every_byte_comes_back_in_order_however_it_is_cut() {
         let mut peers: Vec<(Peer, Vec<u8>, usize, Vec<u8>)> = (0..1 + random.below(8))
             .map(|_| {
                 let n = random.below(60_000) as usize;
-                (sim.connect_to(ADDR.parse().unwrap()), random.bytes(n), 0, Vec::new())
+                (
+                    sim.connect_to(ADDR.parse().unwrap()),
+                    random.bytes(n),
+                    0,
+                    Vec::new(),
+                )
             })
             .collect();
         let mut story = Story::default();
@@ -135,13 +160,26 @@ fn every_byte_comes_back_in_order_however_it_is_cut() {
             }
         }
         for (_, input, _, output) in &peers {
-            assert!(input == output, "seed {seed}: {} bytes in, {} out", input.len(), output.len());
+            assert!(
+                input == output,
+                "seed {seed}: {} bytes in, {} out",
+                input.len(),
+                output.len()
+            );
         }
         assert_eq!(story.closed.len(), peers.len(), "seed {seed}");
         for (_, reason, unsent) in &story.closed {
-            assert_eq!((*reason, *unsent), (CloseReason::PeerFinished, 0), "seed {seed}");
+            assert_eq!(
+                (*reason, *unsent),
+                (CloseReason::PeerFinished, 0),
+                "seed {seed}"
+            );
         }
-        assert_eq!((el.connection_count(), el.buffered(), sim.open_sockets()), (0, 0, 1), "seed {seed}");
+        assert_eq!(
+            (el.connection_count(), el.buffered(), sim.open_sockets()),
+            (0, 0, 1),
+            "seed {seed}"
+        );
     }
 }
 
@@ -149,7 +187,10 @@ fn every_byte_comes_back_in_order_however_it_is_cut() {
 fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
     for seed in seeds(500) {
         let mut random = Random::new(seed);
-        let sim_options = SimOptions { reset: 200, ..SimOptions::unkind(seed) };
+        let sim_options = SimOptions {
+            reset: 200,
+            ..SimOptions::unkind(seed)
+        };
         let conn = ConnOptions {
             half_open: random.below(2) == 0,
             high_mark: 2000,
@@ -161,7 +202,10 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
             ..ConnOptions::default()
         };
         let (sim, mut el) = sim_loop(sim_options, conn.clone());
-        let connect = echoloop_core::ConnectOptions { conn, ..Default::default() };
+        let connect = echoloop_core::ConnectOptions {
+            conn,
+            ..Default::default()
+        };
         let mut story = Story::default();
         let mut peers: Vec<Peer> = Vec::new();
         let mut known: Vec<ConnId> = Vec::new();
@@ -204,7 +248,9 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
                 }
                 // Anything may be done with anybody, at any time, also with those long gone.
                 for _ in 0..random.below(3) {
-                    let Some(id) = known.get(random.below(known.len() as u64) as usize) else { break };
+                    let Some(id) = known.get(random.below(known.len() as u64) as usize) else {
+                        break;
+                    };
                     let Ok(mut view) = el.conn(*id) else { continue };
                     let n = 1 + random.below(12_000) as usize;
                     let bytes = random.bytes(n);
@@ -235,14 +281,21 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
             }
         }
         assert_eq!(el.connection_count(), 0, "seed {seed}");
-        assert!(story.open.is_empty() && story.asked.is_empty(), "seed {seed}: opened and never closed");
+        assert!(
+            story.open.is_empty() && story.asked.is_empty(),
+            "seed {seed}: opened and never closed"
+        );
         // Those still in the backlog when the listener closed never were the loop's.
         assert!(story.closed.len() <= begun, "seed {seed}");
         let mut ids: Vec<ConnId> = story.closed.iter().map(|(id, ..)| *id).collect();
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), story.closed.len(), "seed {seed}: closed twice");
-        assert_eq!((el.buffered(), sim.open_sockets(), el.live_handles()), (0, 0, 0), "seed {seed}");
+        assert_eq!(
+            (el.buffered(), sim.open_sockets(), el.live_handles()),
+            (0, 0, 0),
+            "seed {seed}"
+        );
     }
 }
 
@@ -269,7 +322,11 @@ fn a_kind_system_gives_the_same_result() {
             Event::Accepted { .. },
             Event::Data { .. },
             Event::EndOfStream { .. },
-            Event::Closed { reason: CloseReason::PeerFinished, unsent: 0, .. }
+            Event::Closed {
+                reason: CloseReason::PeerFinished,
+                unsent: 0,
+                ..
+            }
         ]
     ));
 }

@@ -41,13 +41,27 @@ impl SimOptions {
     /// A kind system: nothing is cut and nothing fails.
     #[must_use]
     pub fn kind(seed: u64) -> Self {
-        Self { seed, buffer: 64 << 10, cut: 0, again: 0, interrupt: 0, reset: 0 }
+        Self {
+            seed,
+            buffer: 64 << 10,
+            cut: 0,
+            again: 0,
+            interrupt: 0,
+            reset: 0,
+        }
     }
 
     /// Small buffers, and half of all calls go wrong in a way that loses nothing.
     #[must_use]
     pub fn unkind(seed: u64) -> Self {
-        Self { seed, buffer: 4 << 10, cut: 2, again: 5, interrupt: 7, reset: 0 }
+        Self {
+            seed,
+            buffer: 4 << 10,
+            cut: 2,
+            again: 5,
+            interrupt: 7,
+            reset: 0,
+        }
     }
 }
 
@@ -123,7 +137,10 @@ impl Sim {
             connected: VecDeque::new(),
             accept_errors: VecDeque::new(),
         };
-        Self { net: Rc::new(RefCell::new(net)), woken: Arc::default() }
+        Self {
+            net: Rc::new(RefCell::new(net)),
+            woken: Arc::default(),
+        }
     }
 
     /// Connects to a listener of the loop.
@@ -136,16 +153,26 @@ impl Sim {
         let mut net = self.net.borrow_mut();
         let index = net.open();
         let listening = |s: &&mut Socket| s.open && s.listener == Some(addr);
-        let listener = net.sockets.iter_mut().find(listening).expect("somebody listens");
+        let listener = net
+            .sockets
+            .iter_mut()
+            .find(listening)
+            .expect("somebody listens");
         listener.backlog.push_back(index);
-        Peer { net: Rc::clone(&self.net), index }
+        Peer {
+            net: Rc::clone(&self.net),
+            index,
+        }
     }
 
     /// The peer of the loop's oldest connect that was not taken yet.
     #[must_use]
     pub fn connected_peer(&self) -> Option<Peer> {
         let index = self.net.borrow_mut().connected.pop_front()?;
-        Some(Peer { net: Rc::clone(&self.net), index })
+        Some(Peer {
+            net: Rc::clone(&self.net),
+            index,
+        })
     }
 
     /// Lets the next connect of the loop be refused.
@@ -160,7 +187,10 @@ impl Sim {
 
     /// Lets the next accept fail with this error number.
     pub fn fail_accept(&self, errno: i32) {
-        self.net.borrow_mut().accept_errors.push_back(Errno::from_raw_os_error(errno));
+        self.net
+            .borrow_mut()
+            .accept_errors
+            .push_back(Errno::from_raw_os_error(errno));
     }
 
     /// Lets time pass.
@@ -224,7 +254,12 @@ impl Peer {
 
 impl Net {
     fn open(&mut self) -> usize {
-        let armed = Socket { open: true, read_armed: true, write_armed: true, ..Socket::default() };
+        let armed = Socket {
+            open: true,
+            read_armed: true,
+            write_armed: true,
+            ..Socket::default()
+        };
         self.sockets.push(armed);
         self.sockets.len() - 1
     }
@@ -243,7 +278,11 @@ impl Net {
 
     /// How many of `n` bytes this call moves.
     fn piece(&mut self, n: usize) -> usize {
-        if n > 1 && self.chance(self.options.cut) { 1 + self.random.below(n as u64 - 1) as usize } else { n }
+        if n > 1 && self.chance(self.options.cut) {
+            1 + self.random.below(n as u64 - 1) as usize
+        } else {
+            n
+        }
     }
 
     /// What may befall a call on a connection before it does anything.
@@ -297,7 +336,10 @@ impl System for Sim {
             return Err(Errno::INTR);
         }
         if self.woken.swap(false, Ordering::Relaxed) {
-            ready.push(Ready { token: WAKER, readiness: Readiness::READABLE });
+            ready.push(Ready {
+                token: WAKER,
+                readiness: Readiness::READABLE,
+            });
         }
         for index in 0..net.sockets.len() {
             ready.extend(net.readiness(index));
@@ -324,7 +366,11 @@ impl System for Sim {
 
     fn listen(&mut self, addr: SocketAddr, _: &ListenOptions) -> Result<SimSocket, Errno> {
         let net = &mut *self.net.borrow_mut();
-        if net.sockets.iter().any(|s| s.open && s.listener == Some(addr)) {
+        if net
+            .sockets
+            .iter()
+            .any(|s| s.open && s.listener == Some(addr))
+        {
             return Err(Errno::ADDRINUSE);
         }
         let index = net.open();
@@ -339,8 +385,15 @@ impl System for Sim {
         }
         let again = net.refuses_now();
         let socket = &mut net.sockets[listener.0];
-        match if again { None } else { socket.backlog.pop_front() } {
-            Some(index) => Ok((SimSocket(index), SocketAddr::from(([10, 0, 0, 1], index as u16)))),
+        match if again {
+            None
+        } else {
+            socket.backlog.pop_front()
+        } {
+            Some(index) => Ok((
+                SimSocket(index),
+                SocketAddr::from(([10, 0, 0, 1], index as u16)),
+            )),
             None => {
                 socket.read_armed = true;
                 Err(Errno::AGAIN)
@@ -399,7 +452,10 @@ impl System for Sim {
         net.mishap(socket.0)?;
         let again = net.refuses_now();
         let offered: usize = bufs.iter().map(|b| b.len()).sum();
-        let room = net.options.buffer.saturating_sub(net.sockets[socket.0].to_peer.len());
+        let room = net
+            .options
+            .buffer
+            .saturating_sub(net.sockets[socket.0].to_peer.len());
         let n = net.piece(offered.min(room));
         let socket = &mut net.sockets[socket.0];
         if socket.loop_finished {
@@ -410,7 +466,9 @@ impl System for Sim {
             return Err(Errno::AGAIN);
         }
         socket.write_armed |= n < offered;
-        socket.to_peer.extend(bufs.iter().flat_map(|b| b.iter()).take(n));
+        socket
+            .to_peer
+            .extend(bufs.iter().flat_map(|b| b.iter()).take(n));
         Ok(n)
     }
 

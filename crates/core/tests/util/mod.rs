@@ -33,7 +33,11 @@ impl Random {
 
 /// The seeds to run: the first `count`, or what the environment says.
 pub(crate) fn seeds(count: u64) -> Range<u64> {
-    let number = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .and_then(|text| text.parse::<u64>().ok())
+    };
     match number("ECHOLOOP_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("ECHOLOOP_SEEDS").unwrap_or(count),

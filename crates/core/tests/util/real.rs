@@ -24,7 +24,10 @@ impl Real {
 
 impl<S: System> Real<S> {
     pub(crate) fn with_loop(mut el: EventLoop<S>, conn: ConnOptions) -> Self {
-        let listen = ListenOptions { conn, ..ListenOptions::default() };
+        let listen = ListenOptions {
+            conn,
+            ..ListenOptions::default()
+        };
         let listener = el.listen("127.0.0.1:0".parse().unwrap(), &listen).unwrap();
         let addr = el.listener_addr(listener).unwrap();
         Self { el, addr }
@@ -48,7 +51,10 @@ impl<S: System> Real<S> {
     }
 
     /// Runs the loop until an event satisfies `look`, or fails.
-    pub(crate) fn until<T>(&mut self, mut look: impl FnMut(&mut EventLoop<S>, Event) -> Option<T>) -> T {
+    pub(crate) fn until<T>(
+        &mut self,
+        mut look: impl FnMut(&mut EventLoop<S>, Event) -> Option<T>,
+    ) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             assert!(Instant::now() < deadline, "waited in vain");
@@ -62,7 +68,10 @@ impl<S: System> Real<S> {
     }
 
     /// Runs the loop until `done`, which is asked between the turns, holds; returns the events.
-    pub(crate) fn run_until(&mut self, mut done: impl FnMut(&mut EventLoop<S>) -> bool) -> Vec<Event> {
+    pub(crate) fn run_until(
+        &mut self,
+        mut done: impl FnMut(&mut EventLoop<S>) -> bool,
+    ) -> Vec<Event> {
         let deadline = Instant::now() + PATIENCE;
         let mut events = Vec::new();
         while !done(&mut self.el) {
@@ -109,5 +118,7 @@ pub(crate) fn write_some(client: &mut TcpStream, bytes: &[u8]) -> usize {
 
 /// Resets a connection: what close(2) does with SO_LINGER {1, 0}.
 pub(crate) fn reset(client: TcpStream) {
-    socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
+    socket2::SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
 }
