@@ -1,0 +1,309 @@
+//! The policy of a server: limits, ticks and the drain, with real clients.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use echoloop_server::{
+    CloseReason, ConnId, ConnOptions, Context, Echo, Error, Hooks, ListenOptions, ListenerId,
+    Remote, Report, Server, ServerBuilder, ServerCounters,
+};
+
+/// No test waits longer than this for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A server on a thread of its own; dropping it stops it.
+struct Running {
+    addr: SocketAddr,
+    remote: Remote,
+    told: Receiver<Told>,
+    thread: Option<JoinHandle<(Report, ServerCounters)>>,
+}
+
+/// What the hooks were told.
+#[derive(PartialEq, Debug)]
+enum Told {
+    Open,
+    Data,
+    Drained,
+    EndOfStream,
+    Close(CloseReason),
+    Tick,
+    Refused(SocketAddr),
+    Post(u64),
+}
+
+/// Echoes, and tells the test about it.
+struct Telling(Sender<Told>);
+
+impl Telling {
+    fn tell(&self, told: Told) {
+        // The test may have heard enough.
+        let _ = self.0.send(told);
+    }
+}
+
+impl Hooks for Telling {
+    fn on_open(&mut self, _: &mut Context<'_>, _: ConnId, listener: Option<ListenerId>) {
+        assert!(listener.is_some());
+        self.tell(Told::Open);
+    }
+    fn on_data(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        Echo.on_data(cx, conn);
+        self.tell(Told::Data);
+    }
+    fn on_drained(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        Echo.on_drained(cx, conn);
+        self.tell(Told::Drained);
+    }
+    fn on_end_of_stream(&mut self, _: &mut Context<'_>, _: ConnId) {
+        self.tell(Told::EndOfStream);
+    }
+    fn on_close(&mut self, _: &mut Context<'_>, _: ConnId, reason: CloseReason, _: u64) {
+        self.tell(Told::Close(reason));
+    }
+    fn on_tick(&mut self, _: &mut Context<'_>) {
+        self.tell(Told::Tick);
+    }
+    fn on_refused(&mut self, _: &mut Context<'_>, peer: SocketAddr) {
+        self.tell(Told::Refused(peer));
+    }
+    fn on_post(&mut self, cx: &mut Context<'_>, word: u64) {
+        self.tell(Told::Post(word));
+        if word == 0 {
+            cx.drain();
+        }
+    }
+    fn on_error(&mut self, _: &mut Context<'_>, error: Error) {
+        panic!("{error}");
+    }
+}
+
+impl Running {
+    fn start(builder: ServerBuilder) -> Self {
+        let (tell, told) = channel();
+        let (ready, made) = channel();
+        let builder = builder.listen("127.0.0.1:0".parse().unwrap());
+        let thread = thread::spawn(move || {
+            let mut server = builder.build().unwrap();
+            ready
+                .send((server.local_addrs()[0], server.remote()))
+                .unwrap();
+            let report = server.run(&mut Telling(tell)).unwrap();
+            (report, server.counters())
+        });
+        let (addr, remote) = made.recv_timeout(PATIENCE).unwrap();
+        Self {
+            addr,
+            remote,
+            told,
+            thread: Some(thread),
+        }
+    }
+
+    fn client(&self) -> TcpStream {
+        let client = TcpStream::connect(self.addr).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_write_timeout(Some(PATIENCE)).unwrap();
+        client
+    }
+
+    fn hear(&self) -> Told {
+        self.told
+            .recv_timeout(PATIENCE)
+            .expect("the server says something")
+    }
+
+    fn stop(mut self) -> (Report, ServerCounters) {
+        self.remote.stop().unwrap();
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = self.remote.stop();
+            let _ = self.remote.stop();
+            let _ = thread.join();
+        }
+    }
+}
+
+#[test]
+fn hooks_are_told_in_order_from_open_to_close() {
+    let server = Running::start(Server::builder());
+    let mut client = server.client();
+    client.write_all(b"hello").unwrap();
+    let mut got = [0; 5];
+    client.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"hello");
+    drop(client);
+    let told = [server.hear(), server.hear(), server.hear(), server.hear()];
+    let end = Told::Close(CloseReason::PeerFinished);
+    assert_eq!(told, [Told::Open, Told::Data, Told::EndOfStream, end]);
+}
+
+#[test]
+fn one_connection_above_the_maximum_is_refused_and_counted() {
+    let server = Running::start(Server::builder().max_connections(2));
+    let mut first = server.client();
+    let _second = server.client();
+    assert_eq!([server.hear(), server.hear()], [Told::Open, Told::Open]);
+    for _ in 0..3 {
+        let mut refused = server.client();
+        assert_eq!(server.hear(), Told::Refused(refused.local_addr().unwrap()));
+        assert_eq!(
+            refused.read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::ConnectionReset
+        );
+    }
+    // Those inside are served on, and a place that becomes free is given away.
+    first.write_all(b"x").unwrap();
+    first.read_exact(&mut [0]).unwrap();
+    assert_eq!(server.hear(), Told::Data);
+    drop(first);
+    assert_eq!(server.hear(), Told::EndOfStream);
+    assert_eq!(server.hear(), Told::Close(CloseReason::PeerFinished));
+    let _third = server.client();
+    assert_eq!(server.hear(), Told::Open);
+    let (_, counters) = server.stop();
+    assert_eq!((counters.refused, counters.most_open), (3, 2));
+}
+
+#[test]
+fn a_tick_comes_once_in_the_interval() {
+    let start = Instant::now();
+    let server = Running::start(Server::builder().tick_interval(Duration::from_millis(50)));
+    for n in 1..=4 {
+        assert_eq!(server.hear(), Told::Tick);
+        assert!(start.elapsed() >= n * Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_drain_flushes_what_was_sent_and_reports_it_clean() {
+    let mut server = Running::start(Server::builder());
+    let mut clients: Vec<TcpStream> = (0..10).map(|_| server.client()).collect();
+    let message = vec![7; 100_000];
+    for client in &mut clients {
+        client.write_all(&message).unwrap();
+        // The first byte is back, so the server has begun with this one.
+        client.read_exact(&mut [0]).unwrap();
+    }
+    // Every client reads all of its own but for the last byte: that one is on its way.
+    for client in &mut clients {
+        client.read_exact(&mut vec![0; message.len() - 2]).unwrap();
+    }
+    server.remote.stop().unwrap();
+    for mut client in clients {
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).unwrap();
+        assert_eq!(rest, [7]);
+    }
+    let (report, counters) = server.thread.take().unwrap().join().unwrap();
+    assert_eq!(
+        report,
+        Report {
+            closed_clean: 10,
+            aborted: 0,
+            bytes_lost: 0
+        }
+    );
+    assert_eq!(counters.bytes_lost, 0);
+}
+
+#[test]
+fn a_drain_cuts_who_does_not_read_at_its_deadline_and_counts_the_loss() {
+    let deadline = Duration::from_millis(300);
+    let conn = ConnOptions {
+        auto_pause: false,
+        ..ConnOptions::default()
+    };
+    let listen = ListenOptions {
+        conn,
+        ..ListenOptions::default()
+    };
+    let server = Running::start(
+        Server::builder()
+            .drain_deadline(deadline)
+            .listen_options(listen),
+    );
+    let never_reads = server.client();
+    never_reads.set_nonblocking(true).unwrap();
+    // Until the server holds bytes that nobody takes: our side can't write for a while.
+    let bytes = vec![0; 1 << 20];
+    let (start, mut stuck_since) = (Instant::now(), Instant::now());
+    while stuck_since.elapsed() < Duration::from_millis(300) {
+        assert!(start.elapsed() < PATIENCE);
+        match (&never_reads).write(&bytes) {
+            Ok(_) => stuck_since = Instant::now(),
+            Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
+        }
+    }
+    let stopped = Instant::now();
+    let (report, counters) = server.stop();
+    assert!(stopped.elapsed() >= deadline);
+    assert_eq!((report.closed_clean, report.aborted), (0, 1));
+    assert!(report.bytes_lost > 0);
+    assert_eq!(report.bytes_lost, counters.bytes_lost);
+}
+
+#[test]
+fn a_second_stop_cuts_what_is_left() {
+    let server = Running::start(Server::builder().drain_deadline(PATIENCE));
+    let mut client = server.client();
+    assert_eq!(server.hear(), Told::Open);
+    server.remote.stop().unwrap();
+    // The drain has begun when the client sees the end of stream.
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+    let start = Instant::now();
+    let (report, _) = server.stop();
+    assert!(start.elapsed() < PATIENCE / 2);
+    assert_eq!(report.closed_clean + report.aborted, 1);
+}
+
+#[test]
+fn a_hook_can_begin_the_drain_and_nothing_is_accepted_after() {
+    let mut server = Running::start(Server::builder());
+    server.remote.post(3).unwrap();
+    server.remote.post(0).unwrap();
+    assert_eq!(
+        [server.hear(), server.hear()],
+        [Told::Post(3), Told::Post(0)]
+    );
+    let (report, _) = server.thread.take().unwrap().join().unwrap();
+    assert_eq!(report, Report::default());
+    assert_eq!(
+        TcpStream::connect(server.addr).unwrap_err().kind(),
+        ErrorKind::ConnectionRefused
+    );
+}
+
+#[test]
+fn several_addresses_of_both_families_are_served() {
+    let mut builder = Server::builder().listen("127.0.0.1:0".parse().unwrap());
+    // A machine without IPv6 is served on IPv4 twice.
+    let second = match std::net::TcpListener::bind("[::1]:0") {
+        Ok(_) => "[::1]:0",
+        Err(_) => "127.0.0.1:0",
+    };
+    builder = builder.listen(second.parse().unwrap());
+    let mut server = builder.build().unwrap();
+    let addrs = server.local_addrs();
+    assert_eq!(addrs.len(), 2);
+    let remote = server.remote();
+    let clients = thread::spawn(move || {
+        for addr in addrs {
+            let mut client = TcpStream::connect(addr).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(b"abc").unwrap();
+            client.read_exact(&mut [0; 3]).unwrap();
+        }
+        remote.stop().unwrap();
+    });
+    server.run(&mut Echo).unwrap();
+    clients.join().unwrap();
+}
