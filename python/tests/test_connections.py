@@ -201,7 +201,7 @@ class AClient(LoopCase):
         pieces += [memoryview(large)[::2], memoryview(bytearray(8)).cast("Q"), bytearray()]
         for piece in pieces:
             self.transport.write(piece)  # type: ignore[arg-type]
-        expected = b"".join(bytes(piece) for piece in pieces)  # type: ignore[arg-type]
+        expected = b"".join(bytes(piece) for piece in pieces)
         self.until(lambda: len(client.data) >= len(expected))
         self.assertEqual(client.data, expected)
         pieces.clear()

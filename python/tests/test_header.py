@@ -7,6 +7,7 @@ import enum
 import re
 import unittest
 from pathlib import Path
+from typing import Any, cast
 
 from echoloop import _ffi
 
@@ -23,6 +24,8 @@ def code_of(text: str) -> str:
 @unittest.skipUnless(HEADER.exists(), "the header is not here, only the package")
 class TheHeader(unittest.TestCase):
     code: str
+    prototypes: dict[str, list[Any]]
+    numbers: dict[str, int]
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -71,7 +74,7 @@ class TheHeader(unittest.TestCase):
     def test_every_option_struct_has_the_layout_of_the_header(self) -> None:
         for name, layout in _ffi.STRUCTS.items():
             ours = []
-            for field, kind in layout._fields_:  # type: ignore[misc]
+            for field, kind in cast("list[tuple[str, Any]]", layout._fields_):
                 if issubclass(kind, ctypes.Array):
                     ours.append((kind._type_, f"{field}[{kind._length_}]"))
                 else:
@@ -104,6 +107,6 @@ class TheWindowOnMemory(unittest.TestCase):
         buffer = ctypes.create_string_buffer(b"one message and another")
         start = ctypes.addressof(buffer)
         message = _ffi.MEMORY[start + 4 : start + 11]
-        buffer[4:11] = b"xxxxxxx"
+        ctypes.memset(start, 0, len(buffer))
         self.assertEqual(message, b"message")
         self.assertIs(type(message), bytes)
