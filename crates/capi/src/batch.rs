@@ -21,9 +21,9 @@ use crate::{
     ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, ECHOLOOP_ETOOMANY,
     ECHOLOOP_EVENT_ACCEPT_PAUSED, ECHOLOOP_EVENT_ACCEPT_RESUMED, ECHOLOOP_EVENT_CLOSED,
     ECHOLOOP_EVENT_CONGESTED, ECHOLOOP_EVENT_CONNECTED, ECHOLOOP_EVENT_DATA,
-    ECHOLOOP_EVENT_DRAINED, ECHOLOOP_EVENT_END_OF_STREAM, ECHOLOOP_EVENT_ERROR,
-    ECHOLOOP_EVENT_OPENED, ECHOLOOP_EVENT_POSTED, ECHOLOOP_EVENT_REFUSED, ECHOLOOP_EVENT_STOP,
-    ECHOLOOP_EVENT_TICK, ECHOLOOP_EVENT_TIMER, echoloop, echoloop_event, echoloop_event_source,
+    ECHOLOOP_EVENT_DRAINED, ECHOLOOP_EVENT_END_OF_STREAM, ECHOLOOP_EVENT_OPENED,
+    ECHOLOOP_EVENT_POSTED, ECHOLOOP_EVENT_REFUSED, ECHOLOOP_EVENT_STOP, ECHOLOOP_EVENT_TICK,
+    ECHOLOOP_EVENT_TIMER, echoloop, echoloop_event, echoloop_event_source,
 };
 
 /// Reads up to this size are copied.
@@ -133,13 +133,12 @@ impl Filling<'_> {
         let ServerEvent::Loop(Event::Data { conn }) = event else {
             return self.add_other(el, event);
         };
-        let Some(taken) = take(self.cell, el, conn) else {
-            let mut event = echoloop_event::new(ECHOLOOP_EVENT_ERROR);
-            event.status = ECHOLOOP_ENOMEM;
-            self.push(event);
-            return true;
+        let Ok(mut view) = el.conn(conn) else {
+            return false;
         };
-        let mut event = of_conn(ECHOLOOP_EVENT_DATA, conn, taken.user);
+        let user = view.user_data();
+        let taken = take(self.cell, &mut view);
+        let mut event = of_conn(ECHOLOOP_EVENT_DATA, conn, user);
         event.len = taken.len;
         event.data = taken.data;
         let small = taken.len <= SMALL;

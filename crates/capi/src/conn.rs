@@ -6,9 +6,9 @@ use std::ptr;
 use crate::detail::returned;
 use crate::echoloop_conn;
 use crate::guard::lend_conn;
-use crate::handle::raw;
 use crate::options::time;
 use crate::pointer::{bytes, check_out, write, write_address};
+use crate::take::keep;
 
 /// Sends len bytes: all are taken, in order, or none. Never blocks; what the kernel does not take
 /// is queued. Small sends of one callback or batch leave together at its end, large ones at once.
@@ -46,7 +46,7 @@ pub unsafe extern "C" fn echoloop_conn_unread(
         let bytes = unsafe { bytes("unread", data, len) }?;
         view.unread(bytes)?;
         if !bytes.is_empty() {
-            cell.kept.borrow_mut().insert(raw(conn));
+            keep(cell, view.id());
         }
         Ok(0)
     }))

@@ -33,6 +33,7 @@ mod server;
 mod status;
 mod take;
 mod text;
+mod thread;
 mod timer;
 mod version;
 

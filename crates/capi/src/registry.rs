@@ -1,7 +1,7 @@
 //! Which thread owns which loop, and where it is.
 //!
-//! The rule: a loop's cell is reached only by the thread whose token stands in the loop's entry,
-//! so finding it takes one comparison and no lock. Whatever makes a loop unusual (poisoned, or its
+//! The rule: a loop's cell is reached only by the thread whose token (see `thread`) stands beside
+//! it in a table, so finding it takes one comparison and no lock. Whatever makes a loop unusual (poisoned, or its
 //! free asked for by another thread) is a bit in that same word: the comparison fails, and the slow
 //! path sorts it out. Other threads see only what is published under the entry's lock.
 
@@ -17,12 +17,13 @@ use echoloop_server::Server;
 
 use crate::batch::Batch;
 use crate::detail::Refused;
+use crate::thread::token;
 use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EPANIC, ECHOLOOP_EWRONGTHREAD};
 
 /// A bug was met inside the loop; it can only be freed.
-const POISONED: u64 = 1 << 63;
+const POISONED: u64 = 1;
 /// Another thread asked for the loop to be freed.
-const FREE_ASKED: u64 = 1 << 62;
+const FREE_ASKED: u64 = 2;
 const FLAGS: u64 = POISONED | FREE_ASKED;
 
 /// One loop, or server, of this process.
@@ -41,15 +42,21 @@ pub(crate) struct LoopCell {
     pub(crate) free_at_end: Cell<bool>,
     /// Connections with bytes that were put back; their data is not in the shared read buffer.
     pub(crate) kept: RefCell<BTreeSet<u64>>,
+    /// Whether there are any.
+    pub(crate) any_kept: Cell<bool>,
     /// Those bytes, copied out to be handed to C.
     pub(crate) copy: RefCell<Vec<u8>>,
     pub(crate) batch: RefCell<Batch>,
 }
 
-struct Entry {
+/// Where a loop is and whose; apart from the rest, to be found with a shift.
+struct Place {
     /// The token of the owning thread and flags; 0 when there is no loop.
     owner: AtomicU64,
     cell: AtomicPtr<LoopCell>,
+}
+
+struct Entry {
     /// Connections, listeners and timers, as of the last turn.
     live: AtomicI64,
     published: Mutex<Option<Published>>,
@@ -63,10 +70,15 @@ struct Published {
     freed: bool,
 }
 
-static TABLE: [Entry; MAX_LOOPS] = [const {
-    Entry {
+static PLACES: [Place; MAX_LOOPS] = [const {
+    Place {
         owner: AtomicU64::new(0),
         cell: AtomicPtr::new(ptr::null_mut()),
+    }
+}; MAX_LOOPS];
+
+static ENTRIES: [Entry; MAX_LOOPS] = [const {
+    Entry {
         live: AtomicI64::new(0),
         published: Mutex::new(None),
     }
@@ -76,13 +88,6 @@ static TABLE: [Entry; MAX_LOOPS] = [const {
 static USED: AtomicUsize = AtomicUsize::new(0);
 static LOOPS: AtomicI64 = AtomicI64::new(0);
 
-/// A token that no entry has, for threads that never made a loop.
-const NO_TOKEN: u64 = FLAGS - 1;
-
-thread_local! {
-    static TOKEN: Cell<u64> = const { Cell::new(NO_TOKEN) };
-}
-
 /// Finds the loop that a raw handle of `kind` claims. That the handle itself is alive is for the
 /// caller to check: by [`exact`], or by the core.
 #[inline]
@@ -91,12 +96,12 @@ pub(crate) fn find<'a>(
     raw: u64,
     kind: Kind,
 ) -> Result<&'a LoopCell, Refused> {
-    let entry = &TABLE[LoopId::index_of(raw)];
-    if entry.owner.load(Relaxed) == TOKEN.get() {
+    let place = &PLACES[LoopId::index_of(raw)];
+    if place.owner.load(Relaxed) == token() {
         // SAFETY: the entry has this thread's token, so this thread made the loop and has not
         // freed it (`destroy` clears the token first, on this thread). The reference is used for
         // the length of one exported call; a free within it is deferred by `busy`.
-        return Ok(unsafe { &*entry.cell.load(Relaxed) });
+        return Ok(unsafe { &*place.cell.load(Relaxed) });
     }
     find_unusual(operation, raw, kind)
 }
@@ -126,13 +131,13 @@ fn find_unusual<'a>(
     kind: Kind,
 ) -> Result<&'a LoopCell, Refused> {
     let index = LoopId::index_of(raw);
-    let entry = &TABLE[index];
+    let entry = &ENTRIES[index];
     let bad = || Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
     if raw & 1 == 0 || raw >> 1 & 0b111 != kind as u64 {
         return bad();
     }
-    let owner = entry.owner.load(Relaxed);
-    if owner & !FLAGS != TOKEN.get() {
+    let owner = PLACES[index].owner.load(Relaxed);
+    if owner & !FLAGS != token() {
         // Generations of an earlier loop of this number are below those of the present one.
         return match &*published(entry) {
             Some(present) if raw >> 40 >= present.loop_handle >> 40 => {
@@ -143,7 +148,7 @@ fn find_unusual<'a>(
     }
     if owner & FREE_ASKED != 0 {
         // SAFETY: as in `find`: the token is this thread's.
-        let cell: &LoopCell = unsafe { &*entry.cell.load(Relaxed) };
+        let cell: &LoopCell = unsafe { &*PLACES[index].cell.load(Relaxed) };
         if !cell.busy.get() {
             destroy(index);
             return bad();
@@ -158,10 +163,6 @@ fn find_unusual<'a>(
 
 /// Takes a new loop in and returns its handle, or the server's.
 pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
-    static NEXT_TOKEN: AtomicU64 = AtomicU64::new(1);
-    if TOKEN.get() == NO_TOKEN {
-        TOKEN.set(NEXT_TOKEN.fetch_add(1, Relaxed));
-    }
     let id = server.event_loop().id();
     let index = id.index();
     let loop_handle = id.handle(Kind::Loop);
@@ -181,18 +182,19 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
         stop: Cell::new(false),
         free_at_end: Cell::new(false),
         kept: RefCell::default(),
+        any_kept: Cell::new(false),
         copy: RefCell::default(),
         batch: RefCell::default(),
     });
-    let entry = &TABLE[index];
+    let entry = &ENTRIES[index];
     *published(entry) = Some(Published {
         remote,
         loop_handle,
         server_handle,
         freed: false,
     });
-    entry.cell.store(Box::into_raw(cell), Relaxed);
-    entry.owner.store(TOKEN.get(), Relaxed);
+    PLACES[index].cell.store(Box::into_raw(cell), Relaxed);
+    PLACES[index].owner.store(token(), Relaxed);
     USED.fetch_max(index + 1, Relaxed);
     LOOPS.fetch_add(1, Relaxed);
     if kind == Kind::Server {
@@ -206,7 +208,7 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
 /// of its owner.
 pub(crate) fn free(operation: &'static str, raw: u64, kind: Kind) -> Result<(), Refused> {
     let index = LoopId::index_of(raw);
-    let entry = &TABLE[index];
+    let entry = &ENTRIES[index];
     let mine = {
         let mut published = published(entry);
         let Some(present) = &mut *published else {
@@ -225,16 +227,16 @@ pub(crate) fn free(operation: &'static str, raw: u64, kind: Kind) -> Result<(), 
             return Err(Refused::because(operation, crate::ECHOLOOP_EINVAL, why));
         }
         present.freed = true;
-        let mine = entry.owner.load(Relaxed) & !FLAGS == TOKEN.get();
+        let mine = PLACES[index].owner.load(Relaxed) & !FLAGS == token();
         if !mine {
-            entry.owner.fetch_or(FREE_ASKED, Relaxed);
+            PLACES[index].owner.fetch_or(FREE_ASKED, Relaxed);
             let _ = present.remote.stop(); // Ends the owner's wait; a loop that is gone needs none.
         }
         mine
     };
     if mine {
         // SAFETY: as in `find`: the token is this thread's.
-        let cell: &LoopCell = unsafe { &*entry.cell.load(Relaxed) };
+        let cell: &LoopCell = unsafe { &*PLACES[index].cell.load(Relaxed) };
         if cell.busy.get() {
             accept_free(cell);
         } else {
@@ -246,11 +248,11 @@ pub(crate) fn free(operation: &'static str, raw: u64, kind: Kind) -> Result<(), 
 
 /// Ends a loop of this thread that is not busy.
 pub(crate) fn destroy(index: usize) {
-    let entry = &TABLE[index];
+    let entry = &ENTRIES[index];
     *published(entry) = None;
-    entry.owner.store(0, Relaxed);
+    PLACES[index].owner.store(0, Relaxed);
     entry.live.store(0, Relaxed);
-    let cell = entry.cell.swap(ptr::null_mut(), Relaxed);
+    let cell = PLACES[index].cell.swap(ptr::null_mut(), Relaxed);
     LOOPS.fetch_sub(1, Relaxed);
     // A poisoned loop may panic once more on its way out; then the rest of it is leaked.
     let _ = catch_unwind(AssertUnwindSafe(|| {
@@ -264,48 +266,45 @@ pub(crate) fn destroy(index: usize) {
 #[cold]
 pub(crate) fn poison(operation: &'static str, cell: &LoopCell) -> Refused {
     cell.interrupted.set(true);
-    TABLE[cell.index].owner.fetch_or(POISONED, Relaxed);
+    PLACES[cell.index].owner.fetch_or(POISONED, Relaxed);
     Refused::new(operation, ECHOLOOP_EPANIC)
 }
 
 /// Looks up, once a turn, what other threads want of the loop, and tells them how it does.
 pub(crate) fn note_turn(cell: &LoopCell, live: usize) {
-    let entry = &TABLE[cell.index];
+    let index = cell.index;
+    let entry = &ENTRIES[index];
     entry.live.store(live as i64, Relaxed);
-    if entry.owner.load(Relaxed) & FREE_ASKED != 0 {
+    if PLACES[index].owner.load(Relaxed) & FREE_ASKED != 0 {
         accept_free(cell);
     }
 }
 
 /// Whether a bug was met inside the loop.
 pub(crate) fn is_poisoned(cell: &LoopCell) -> bool {
-    TABLE[cell.index].owner.load(Relaxed) & POISONED != 0
+    PLACES[cell.index].owner.load(Relaxed) & POISONED != 0
 }
 
 /// The loops of the process, and what they held at their last turn (those of this thread: now).
 pub(crate) fn live_handles() -> i64 {
-    let used = &TABLE[..USED.load(Relaxed).min(MAX_LOOPS)];
-    for entry in used
-        .iter()
-        .filter(|entry| entry.owner.load(Relaxed) == TOKEN.get())
-    {
-        // SAFETY: as in `find`: the token is this thread's.
-        let cell: &LoopCell = unsafe { &*entry.cell.load(Relaxed) };
-        if let Ok(mut server) = cell.server.try_borrow_mut() {
-            entry
-                .live
-                .store(server.event_loop().live_handles() as i64, Relaxed);
+    let used = USED.load(Relaxed).min(MAX_LOOPS);
+    for (index, place) in PLACES[..used].iter().enumerate() {
+        if place.owner.load(Relaxed) == token() {
+            // SAFETY: as in `find`: the token is this thread's.
+            let cell: &LoopCell = unsafe { &*place.cell.load(Relaxed) };
+            if let Ok(mut server) = cell.server.try_borrow_mut() {
+                ENTRIES[index]
+                    .live
+                    .store(server.event_loop().live_handles() as i64, Relaxed);
+            }
         }
     }
-    LOOPS.load(Relaxed)
-        + used
-            .iter()
-            .map(|entry| entry.live.load(Relaxed))
-            .sum::<i64>()
+    let within = ENTRIES[..used].iter().map(|entry| entry.live.load(Relaxed));
+    LOOPS.load(Relaxed) + within.sum::<i64>()
 }
 
 fn accept_free(cell: &LoopCell) {
-    TABLE[cell.index].owner.fetch_and(!FREE_ASKED, Relaxed);
+    PLACES[cell.index].owner.fetch_and(!FREE_ASKED, Relaxed);
     cell.free_at_end.set(true);
     cell.interrupted.set(true);
 }

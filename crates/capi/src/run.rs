@@ -100,15 +100,12 @@ impl Callbacks<'_> {
                 return Ok(Pause::TurnEnded);
             };
             if let ServerEvent::Loop(Event::Data { conn }) = event {
-                let taken = take(cell, server.event_loop(), conn);
+                let Ok(mut view) = server.event_loop().conn(conn) else {
+                    continue;
+                };
+                let taken = take(cell, &mut view);
                 drop(server);
-                match taken {
-                    Some(taken) => self.data(cell, conn, taken),
-                    None => self.error(
-                        ECHOLOOP_ENOMEM,
-                        format_args!("no memory for what was left unread"),
-                    ),
-                }
+                self.data(cell, conn, taken);
                 continue;
             }
             if let ServerEvent::Loop(Event::Stop) = event {

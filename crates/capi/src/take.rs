@@ -6,7 +6,7 @@
 //! own buffer, which a close gives away, so they are copied out first. Which case it is, the set
 //! `kept` knows.
 
-use echoloop_core::{ConnId, EventLoop};
+use echoloop_core::{ConnId, Connection, EventLoop};
 
 use crate::registry::LoopCell;
 
@@ -15,22 +15,43 @@ use crate::registry::LoopCell;
 pub(crate) struct Taken {
     pub(crate) data: *const u8,
     pub(crate) len: usize,
-    pub(crate) user: u64,
 }
 
 /// Takes all that the connection of a data event has received.
-#[inline]
-pub(crate) fn take(cell: &LoopCell, el: &mut EventLoop, conn: ConnId) -> Option<Taken> {
-    let mut view = el.conn(conn).ok()?;
+#[inline(always)]
+pub(crate) fn take(cell: &LoopCell, view: &mut Connection<'_>) -> Taken {
+    if cell.any_kept.get() {
+        return take_kept(cell, view);
+    }
+    let received = view.received();
+    let taken = Taken {
+        data: received.as_ptr(),
+        len: received.len(),
+    };
+    view.consume(usize::MAX);
+    taken
+}
+
+/// [`take`] when bytes of some connections, perhaps this one, were put back earlier.
+#[cold]
+fn take_kept(cell: &LoopCell, view: &mut Connection<'_>) -> Taken {
     let received = view.received();
     let mut data = received.as_ptr();
-    let len = received.len();
-    if !cell.kept.borrow().is_empty() && cell.kept.borrow_mut().remove(&conn.to_raw()) {
-        data = copy_out(cell, received)?;
+    let mut len = received.len();
+    if remove(cell, view.id()) {
+        let mut copy = cell.copy.borrow_mut();
+        copy.clear();
+        if copy.try_reserve(len).is_err() {
+            // The bytes are lost, so the stream must not go on.
+            view.abort();
+            len = 0;
+        } else {
+            copy.extend_from_slice(received);
+        }
+        data = copy.as_ptr();
     }
-    let user = view.user_data();
     view.consume(usize::MAX);
-    Some(Taken { data, len, user })
+    Taken { data, len }
 }
 
 /// Puts back what C did not use of the bytes it was handed. False if they could not be kept, for
@@ -42,7 +63,7 @@ pub(crate) fn put_back(cell: &LoopCell, el: &mut EventLoop, conn: ConnId, rest: 
     };
     match view.unread(rest) {
         Ok(()) => {
-            cell.kept.borrow_mut().insert(conn.to_raw());
+            keep(cell, conn);
             true
         }
         Err(e) if e.kind() == echoloop_core::ErrorKind::Closing => true, // Nobody wants them.
@@ -53,20 +74,23 @@ pub(crate) fn put_back(cell: &LoopCell, el: &mut EventLoop, conn: ConnId, rest: 
     }
 }
 
+/// Notes that bytes of a connection were put back.
+#[cold]
+pub(crate) fn keep(cell: &LoopCell, conn: ConnId) {
+    cell.kept.borrow_mut().insert(conn.to_raw());
+    cell.any_kept.set(true);
+}
+
 /// Forgets a connection that has ended.
-#[inline]
 pub(crate) fn forget(cell: &LoopCell, conn: ConnId) {
-    if !cell.kept.borrow().is_empty() {
-        cell.kept.borrow_mut().remove(&conn.to_raw());
+    if cell.any_kept.get() {
+        remove(cell, conn);
     }
 }
 
-/// Copies bytes to the loop's own memory, which the next copy overwrites.
-#[cold]
-fn copy_out(cell: &LoopCell, bytes: &[u8]) -> Option<*const u8> {
-    let mut copy = cell.copy.borrow_mut();
-    copy.clear();
-    copy.try_reserve(bytes.len()).ok()?;
-    copy.extend_from_slice(bytes);
-    Some(copy.as_ptr())
+fn remove(cell: &LoopCell, conn: ConnId) -> bool {
+    let mut kept = cell.kept.borrow_mut();
+    let was_kept = kept.remove(&conn.to_raw());
+    cell.any_kept.set(!kept.is_empty());
+    was_kept
 }
