@@ -75,6 +75,8 @@ impl Flags {
     pub(crate) const FINISHED: Self = Self(1 << 9);
     /// Held back from reading by the budget of the loop.
     pub(crate) const STARVED: Self = Self(1 << 10);
+    /// Something waits in the queue.
+    pub(crate) const QUEUED: Self = Self(1 << 14);
     /// Congested, and reading is paused for it.
     pub(crate) const HELD: Self = Self(1 << 13);
     /// Closing, flushed, and waiting for the peer to finish.
@@ -125,10 +127,11 @@ impl Flags {
         self.0 & (Self::NOT_PLAIN.0 | Self::READABLE.0) == Self::READABLE.0
     }
 
-    /// Sends are taken, and the kernel takes them too as far as is known.
+    /// Sends are taken, nothing waits before them, and the kernel takes them too as far as is
+    /// known.
     #[inline]
     pub(crate) fn may_send_now(self) -> bool {
-        let not = Self::NO_SEND.0 | Self::CONNECTING.0;
+        let not = Self::NO_SEND.0 | Self::CONNECTING.0 | Self::QUEUED.0;
         self.0 & (not | Self::WRITABLE.0) == Self::WRITABLE.0
     }
 
@@ -184,11 +187,12 @@ impl<K> Conn<K> {
         }
     }
 
-    /// Small sends may be gathered: they will leave when the handler ends, and nothing is before
-    /// them.
-    #[inline]
-    pub(crate) fn may_gather(&self) -> bool {
-        self.flags.may_send_now() && self.queue.is_empty()
+    /// To be called after each change of the queue.
+    pub(crate) fn queue_changed(&mut self) {
+        self.flags.clear(Flags::QUEUED);
+        if !self.queue.is_empty() {
+            self.flags.set(Flags::QUEUED);
+        }
     }
 
     /// There is nothing to do.
@@ -201,7 +205,7 @@ impl<K> Conn<K> {
     #[inline]
     pub(crate) fn note(&mut self, readiness: Readiness) {
         self.flags.0 |= readiness.0;
-        if !self.queue.is_empty() && self.flags.any(Flags::WRITABLE) {
+        if self.flags.any(Flags::QUEUED) && self.flags.any(Flags::WRITABLE) {
             self.flags.set(Flags::FLUSH);
         }
     }

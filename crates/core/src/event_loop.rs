@@ -103,9 +103,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) posted: VecDeque<u64>,
     pub(crate) stop: bool,
-    /// What the kernel reported, and how far it was looked at.
+    /// What the kernel reported and was not looked at yet.
     pub(crate) ready: Vec<Ready>,
-    pub(crate) next_ready: usize,
 }
 
 impl EventLoop<Os> {
@@ -163,7 +162,6 @@ impl<S: System> EventLoop<S> {
             posted: VecDeque::new(),
             stop: false,
             ready: Vec::new(),
-            next_ready: 0,
         })
     }
 
@@ -202,9 +200,7 @@ impl<S: System> EventLoop<S> {
     pub fn next_event(&mut self) -> Option<Event> {
         self.finish_handler();
         loop {
-            let event = if let Some(report) = self.ready.get(self.next_ready) {
-                let report = *report;
-                self.next_ready += 1;
+            let event = if let Some(report) = self.ready.pop() {
                 self.look_at(report)
             } else if let Some(slot) = self.line.pop_front() {
                 self.visit(slot)

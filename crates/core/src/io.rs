@@ -146,7 +146,7 @@ impl<S: System> EventLoop<S> {
         let may_gather = self.gatherer == slot || self.gatherer == NOBODY;
         let room = self.gathered.capacity() - self.gathered.len();
         let small = !bytes.is_empty() && bytes.len() < DIRECT && bytes.len() <= room;
-        if small && may_gather && conn.may_gather() {
+        if small && may_gather && conn.flags.may_send_now() {
             self.copy_gathered();
             self.gathered.extend_from_slice(bytes);
             self.gatherer = slot;
@@ -162,7 +162,7 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get(slot) else {
             return refused(ErrorKind::BadHandle);
         };
-        if self.gatherer == NOBODY && here.len() < DIRECT && conn.may_gather() {
+        if self.gatherer == NOBODY && here.len() < DIRECT && conn.flags.may_send_now() {
             self.gathered_here = here;
             self.gatherer = slot;
             return Ok(());
@@ -225,6 +225,7 @@ impl<S: System> EventLoop<S> {
         if !conn.queue.push(bytes, &mut self.pool) {
             return refused(ErrorKind::OutOfMemory);
         }
+        conn.queue_changed();
         self.buffered += bytes.len();
         if waiting == 0 {
             conn.progress_at = self.sys.now();
@@ -268,6 +269,7 @@ impl<S: System> EventLoop<S> {
         let rest = &gathered[sent..];
         conn.progress_at = self.sys.now();
         let queued = conn.queue.push(rest, &mut self.pool);
+        conn.queue_changed();
         if queued {
             self.buffered += rest.len();
         }
@@ -363,6 +365,7 @@ impl<S: System> EventLoop<S> {
         let now = self.sys.now();
         self.counters.bytes_sent += taken as u64;
         conn.queue.consume(taken.min(waiting), &mut self.pool);
+        conn.queue_changed();
         self.buffered -= taken.min(waiting);
         conn.progress_at = now;
         conn.active_at = now;
@@ -379,6 +382,7 @@ impl<S: System> EventLoop<S> {
             self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
             return Err(Error::new("send", ErrorKind::OutOfMemory));
         }
+        conn.queue_changed();
         self.buffered += rest.len();
         self.queue_waits(slot);
         Ok(())
@@ -422,6 +426,7 @@ impl<S: System> EventLoop<S> {
             conn.active_at = conn.progress_at;
         }
         conn.queue.consume(taken, &mut self.pool);
+        conn.queue_changed();
         if taken < waiting {
             conn.flags.clear(Flags::WRITABLE);
         }

@@ -45,9 +45,7 @@ impl<S: System> EventLoop<S> {
     /// Puts in the line what earlier turns have left: reports that nobody asked for, then the
     /// connections that have more to read.
     pub(crate) fn begin_turn(&mut self) {
-        while let Some(report) = self.ready.get(self.next_ready) {
-            let report = *report;
-            self.next_ready += 1;
+        while let Some(report) = self.ready.pop() {
             match self.conns.find_mut(report.token) {
                 Some((slot, conn)) => {
                     conn.note(report.readiness);
@@ -56,8 +54,6 @@ impl<S: System> EventLoop<S> {
                 None => self.look_at_other(report),
             }
         }
-        self.ready.clear();
-        self.next_ready = 0;
         self.line.extend(self.later.drain(..));
         self.accepts_left = ACCEPTS_A_TURN;
         self.accepts_left = ACCEPTS_A_TURN;

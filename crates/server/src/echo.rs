@@ -27,10 +27,10 @@ impl Hooks for Echo {
 
     #[inline(always)]
     fn on_data(&mut self, cx: &mut Context<'_>, conn: ConnId) {
-        if log::log_enabled!(log::Level::Debug) {
-            tell_data(cx, conn);
-        }
         let Ok(mut view) = cx.conn(conn) else { return };
+        if log::log_enabled!(log::Level::Debug) {
+            tell_data(view.received().len(), view.peer_addr());
+        }
         match view.send_received(usize::MAX) {
             Ok(()) => {}
             // What was not taken stays unread, and is offered again when the peer has read.
@@ -77,9 +77,7 @@ fn peer(cx: &mut Context<'_>, conn: ConnId) -> SocketAddr {
 }
 
 #[cold]
-fn tell_data(cx: &mut Context<'_>, conn: ConnId) {
-    let Ok(view) = cx.conn(conn) else { return };
-    let (n, peer) = (view.received().len(), view.peer_addr());
+fn tell_data(n: usize, peer: SocketAddr) {
     log::debug!("received {n} bytes from {peer}");
     log::debug!("sending {n} bytes to {peer}");
 }
