@@ -282,6 +282,15 @@ def held(name: str) -> Callable[..., Any]:
     return _bind(_held, name)
 
 
+def unconverted(name: str) -> Callable[..., Any]:
+    """As :func:`held`, but the caller gives each argument as ctypes wants it in the end: what
+    ``from_param`` of the type of the prototype returns, or ``bytes`` for a pointer to them.
+    """
+    function = _bind(_held, name)
+    del function.argtypes  # type: ignore[attr-defined]
+    return function
+
+
 def released(name: str) -> Callable[..., Any]:
     """A function that may take its time; other threads run meanwhile."""
     return _bind(_released, name)

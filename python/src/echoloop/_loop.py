@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 _new = held("echoloop_new")
 _free = held("echoloop_free")
-_poll_now = held("echoloop_poll_batch")
 _poll = released("echoloop_poll_batch")
 _last_status = held("echoloop_last_status")
 _listen = held("echoloop_listen")
@@ -109,7 +108,8 @@ class Loop:
         self._exception_handler: ExceptionHandler | None = None
         self._array = ctypes.create_string_buffer(EVENT.size * _CAPACITY)
         self._address = ctypes.addressof(self._array)
-        self._view = memoryview(self._array)
+        view = memoryview(self._array)
+        self._views = [view[: count * EVENT.size] for count in range(_CAPACITY + 1)]
         # The size of a batch that was brought and not begun, and the rest of the one begun.
         self._brought: list[int] = []
         self._events: Iterator[tuple[int, ...]] = iter(())
@@ -303,10 +303,7 @@ class Loop:
         try:
             slice_us = self._arm()
             try:
-                while True:
-                    self._turn(0 if self._stopping else slice_us)
-                    if self._stopping:
-                        break
+                self._spin(slice_us)
             finally:
                 self._disarm()
         finally:
@@ -322,10 +319,12 @@ class Loop:
         try:
             wanted = -1 if timeout is None else math.ceil(max(0.0, timeout) * 1e6)
             if not wanted:
-                return self._turn(0)
+                return self._spin(0, once=True)
             slice_us = self._arm()
             try:
-                return self._turn(min(wanted, slice_us) if slice_us >= 0 and wanted > 0 else wanted)
+                if slice_us > 0 and not 0 < wanted < slice_us:
+                    wanted = slice_us
+                return self._spin(wanted, once=True)
             finally:
                 self._disarm()
         finally:
@@ -379,7 +378,7 @@ class Loop:
                 transport.close()
             for timer in list(self._timers.values()):
                 timer.cancel()
-            self._turn(0)
+            self._spin(0, once=True)
             for transport in list(self._transports.values()):
                 transport._peer_text()
             self._release()
@@ -470,9 +469,7 @@ class Loop:
             _free_orphans()
         self._running = True
         try:
-            self._dispatch()
-            if self._brought:
-                self._work()
+            self._finish_batch()
         except BaseException:
             self._running = False
             raise
@@ -499,29 +496,39 @@ class Loop:
         if self._thread != threading.get_ident():
             _orphans.append((self._thread, self._handle))
 
-    def _turn(self, timeout_us: int) -> int:
-        """Waits for one batch and handles it, and all callbacks that were due before."""
-        if timeout_us == 0 or self._ready:
-            self._brought.append(_poll_now(self._handle, self._address, _CAPACITY, 0))
-        else:
+    def _spin(self, wait_us: int, once: bool = False) -> int:
+        """Waits for a batch, handles it and all callbacks that were due before, and so on until the
+        loop is to stop. Returns the size of the last batch.
+        """
+        at_once = ((self._handle, self._address, _CAPACITY, 0),)
+        waiting = ((self._handle, self._address, _CAPACITY, wait_us),)
+        brought, views, unpack = self._brought, self._views, EVENT.iter_unpack
+        while True:
+            now = self._stopping or self._ready
             # As `brought.append(_poll(...))`, but in one step: a signal handler that raises when
             # the wait is over would otherwise lose the batch.
-            call = (self._handle, self._address, _CAPACITY, timeout_us)
-            self._brought.extend(itertools.starmap(_poll, (call,)))
-        return self._work()
+            brought.extend(itertools.starmap(_poll, at_once if now else waiting))
+            count = brought[-1]
+            if count > 0:
+                self._events = unpack(views[count])
+                brought.clear()
+                self._dispatch()
+            else:
+                brought.clear()
+                if count < 0:
+                    raise error_of(count)
+            if self._ready:
+                self._run_ready()
+            if once or self._stopping:
+                return count
 
-    def _work(self) -> int:
-        """Handles the batch that was brought, and all callbacks that were due before."""
-        count = self._brought[-1]
-        if count < 0:
-            self._brought.clear()
-            raise error_of(count)
-        self._events = EVENT.iter_unpack(self._view[: count * EVENT.size])
-        self._brought.clear()
+    def _finish_batch(self) -> None:
+        """Handles what an exception left of the last batch."""
         self._dispatch()
-        if self._ready:
-            self._run_ready()
-        return count
+        if self._brought:
+            self._events = EVENT.iter_unpack(self._views[max(0, self._brought[-1])])
+            self._brought.clear()
+            self._dispatch()
 
     def _dispatch(self) -> None:
         """Handles what is left of the batch. The way of a message is the first branch."""
@@ -610,7 +617,7 @@ _orphans: list[tuple[int, int]] = []
 def _free_orphans() -> None:
     for orphan in [orphan for orphan in _orphans if orphan[0] == threading.get_ident()]:
         _orphans.remove(orphan)
-        _poll_now(orphan[1], None, 0, 0)
+        _poll(orphan[1], None, 0, 0)
 
 
 #: The protocol of a connection that has none: all methods do nothing.

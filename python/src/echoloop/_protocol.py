@@ -23,6 +23,8 @@ class Protocol:
     once, last. A connection that could not be made has only ``connection_lost``, with the reason.
     """
 
+    __slots__ = ()
+
     def connection_made(self, transport: Transport) -> None:
         """The connection is open; keep the transport to write to it."""
 
