@@ -30,6 +30,7 @@ int64_t echoloop_live_handles(void);
 
 echoloop *echoloop_new(const echoloop_options *options);
 int echoloop_free(echoloop *loop);
+int64_t echoloop_now_us(echoloop *loop);
 int echoloop_poll_batch(echoloop *loop, echoloop_event *events, size_t capacity,
                         int64_t timeout_us);
 int echoloop_last_status(void);
@@ -282,15 +283,15 @@ def held(name: str) -> Callable[..., Any]:
     return _bind(_held, name)
 
 
-def unconverted(name: str) -> Callable[..., Any]:
-    """As :func:`held`, but the caller gives each argument as ctypes wants it in the end: what
-    ``from_param`` of the type of the prototype returns, or ``bytes`` for a pointer to them.
-    """
-    function = _bind(_held, name)
-    del function.argtypes  # type: ignore[attr-defined]
-    return function
-
-
 def released(name: str) -> Callable[..., Any]:
     """A function that may take its time; other threads run meanwhile."""
     return _bind(_released, name)
+
+
+def unconverted(name: str, *, held: bool = True) -> Callable[..., Any]:
+    """As the other two, but the caller gives each argument as ctypes wants it in the end: what
+    ``from_param`` of the type of the prototype returns, or ``bytes`` for a pointer to them.
+    """
+    function = _bind(_held if held else _released, name)
+    del function.argtypes  # type: ignore[attr-defined]
+    return function

@@ -34,7 +34,7 @@ from ._ffi import (
     ListenOptions,
     Options,
     held,
-    released,
+    unconverted,
 )
 from ._handle import Handle
 from ._listener import Listener
@@ -50,7 +50,8 @@ if TYPE_CHECKING:
 
 _new = held("echoloop_new")
 _free = held("echoloop_free")
-_poll = released("echoloop_poll_batch")
+_now_us = held("echoloop_now_us")
+_poll = unconverted("echoloop_poll_batch", held=False)
 _last_status = held("echoloop_last_status")
 _listen = held("echoloop_listen")
 _listener_addr = held("echoloop_listener_addr")
@@ -500,8 +501,7 @@ class Loop:
         """Waits for a batch, handles it and all callbacks that were due before, and so on until the
         loop is to stop. Returns the size of the last batch.
         """
-        at_once = ((self._handle, self._address, _CAPACITY, 0),)
-        waiting = ((self._handle, self._address, _CAPACITY, wait_us),)
+        at_once, waiting = (self._poll_arguments(0),), (self._poll_arguments(wait_us),)
         brought, views, unpack = self._brought, self._views, EVENT.iter_unpack
         while True:
             now = self._stopping or self._ready
@@ -521,6 +521,14 @@ class Loop:
                 self._run_ready()
             if once or self._stopping:
                 return count
+
+    def _poll_arguments(self, wait_us: int) -> tuple[object, ...]:
+        return (
+            ctypes.c_void_p.from_param(self._handle),
+            ctypes.c_void_p.from_param(self._address),
+            ctypes.c_size_t.from_param(_CAPACITY),
+            ctypes.c_int64.from_param(wait_us),
+        )
 
     def _finish_batch(self) -> None:
         """Handles what an exception left of the last batch."""
@@ -617,7 +625,7 @@ _orphans: list[tuple[int, int]] = []
 def _free_orphans() -> None:
     for orphan in [orphan for orphan in _orphans if orphan[0] == threading.get_ident()]:
         _orphans.remove(orphan)
-        _poll(orphan[1], None, 0, 0)
+        _now_us(orphan[1])
 
 
 #: The protocol of a connection that has none: all methods do nothing.
