@@ -210,7 +210,7 @@ impl<S: System> EventLoop<S> {
         if !first {
             return None;
         }
-        log::warn!("accepting is paused: {}", Error::os("accept", e));
+        log::debug!("accepting is paused: {}", Error::os("accept", e));
         self.counters.accept_pauses += 1;
         Some(Event::AcceptPaused {
             listener: ListenerId(key),
