@@ -213,7 +213,8 @@
 #define ECHOLOOP_EVENT_POSTED 9
 
 /**
- * echoloop_remote_stop() or echoloop_stop() was called. What to stop is the program's.
+ * echoloop_remote_stop() or echoloop_stop() was called. What to stop is the program's. Always the
+ * last event of its batch.
  */
 #define ECHOLOOP_EVENT_STOP 10
 
@@ -803,7 +804,8 @@ extern "C" {
 /**
  * Waits until something happens, at most timeout_us (0: not at all, negative: for ever), and
  * fills events. Returns how many there are; 0 after the timeout, and early when a signal came or
- * echoloop_remote_wake() was called. What was sent since the last call leaves first.
+ * echoloop_remote_wake() was called, or now and then when nothing came of a wake-up: simply call
+ * again. What was sent since the last call leaves first.
  *
  * Data counts as used; echoloop_conn_unread() puts back what is not. Data pointers, and the
  * handles in CLOSED and TIMER events, hold until the next call for events on this loop. The events

@@ -40,7 +40,8 @@ pub(crate) struct Batch {
 
 /// Waits until something happens, at most timeout_us (0: not at all, negative: for ever), and
 /// fills events. Returns how many there are; 0 after the timeout, and early when a signal came or
-/// echoloop_remote_wake() was called. What was sent since the last call leaves first.
+/// echoloop_remote_wake() was called, or now and then when nothing came of a wake-up: simply call
+/// again. What was sent since the last call leaves first.
 ///
 /// Data counts as used; echoloop_conn_unread() puts back what is not. Data pointers, and the
 /// handles in CLOSED and TIMER events, hold until the next call for events on this loop. The events
@@ -115,7 +116,7 @@ struct Filling<'a> {
 impl Filling<'_> {
     fn fill(&mut self, server: &mut Server) {
         if self.cell.stop.take() {
-            self.push(echoloop_event::new(ECHOLOOP_EVENT_STOP));
+            return self.push(echoloop_event::new(ECHOLOOP_EVENT_STOP));
         }
         while self.n < self.capacity && self.batch.used + SMALL <= ARENA {
             let Some(event) = server.next_event() else {
@@ -207,7 +208,10 @@ impl Filling<'_> {
                     },
                     ..echoloop_event::new(ECHOLOOP_EVENT_POSTED)
                 },
-                Event::Stop => echoloop_event::new(ECHOLOOP_EVENT_STOP),
+                Event::Stop => {
+                    last = true; // A program that ends here has missed nothing.
+                    echoloop_event::new(ECHOLOOP_EVENT_STOP)
+                }
                 Event::AcceptPaused { listener, errno } => echoloop_event {
                     status: -errno,
                     source: echoloop_event_source {

@@ -32,7 +32,8 @@ pub const ECHOLOOP_EVENT_CLOSED: u32 = 7;
 pub const ECHOLOOP_EVENT_TIMER: u32 = 8;
 /// echoloop_remote_post(): source.word.
 pub const ECHOLOOP_EVENT_POSTED: u32 = 9;
-/// echoloop_remote_stop() or echoloop_stop() was called. What to stop is the program's.
+/// echoloop_remote_stop() or echoloop_stop() was called. What to stop is the program's. Always the
+/// last event of its batch.
 pub const ECHOLOOP_EVENT_STOP: u32 = 10;
 /// source.listener can't accept for want of descriptors or memory: status is -errno. Nothing is
 /// lost, it goes on by itself.

@@ -79,3 +79,13 @@ pub fn run(mut command: Command) -> String {
     );
     out.into_owned()
 }
+
+/// [`run`] with a deadline in seconds.
+pub fn run_within(seconds: u32, command: Command) -> String {
+    let mut limited = Command::new("timeout");
+    limited
+        .args(["--kill-after=5", &seconds.to_string()])
+        .arg(command.get_program())
+        .args(command.get_args());
+    run(limited)
+}

@@ -1,0 +1,34 @@
+//! Runs tests/misuse.c: a C program that does everything wrong, plainly and under valgrind.
+
+mod util;
+
+use std::process::Command;
+
+use util::{compile_c, crate_dir, run_within};
+
+fn program() -> std::path::PathBuf {
+    compile_c(&crate_dir().join("tests/misuse.c"), &["-D_DEFAULT_SOURCE"])
+}
+
+#[test]
+fn every_misuse_gets_its_documented_code() {
+    run_within(60, Command::new(program()));
+}
+
+#[test]
+fn valgrind_has_nothing_to_report_on_any_misuse() {
+    let program = program();
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        eprintln!("valgrind is not there: skipped");
+        return;
+    }
+    let mut valgrind = Command::new("valgrind");
+    valgrind
+        .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
+        .args([
+            "--show-leak-kinds=definite,possible",
+            "--errors-for-leak-kinds=definite,possible",
+        ])
+        .arg(program);
+    run_within(300, valgrind);
+}
