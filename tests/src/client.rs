@@ -47,6 +47,17 @@ impl Client {
         client
     }
 
+    /// Reads like `read`, and goes on after a signal: one that stops and continues this process interrupts a read with a
+    /// deadline even where nobody handles it (signal(7)).
+    fn read(&self, room: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match (&self.stream).read(room) {
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                answer => return answer,
+            }
+        }
+    }
+
     fn limit(&self, patience: Duration) {
         let some = Some(patience);
         self.stream.set_read_timeout(some).expect("SO_RCVTIMEO");
@@ -110,7 +121,7 @@ impl Client {
         let mut bytes = vec![0; n];
         let mut have = 0;
         while have < n {
-            match (&self.stream).read(&mut bytes[have..]) {
+            match self.read(&mut bytes[have..]) {
                 Ok(0) => panic!("the server ended the stream after {have} of {n} bytes"),
                 Ok(k) => have += k,
                 Err(e) => panic!("after {have} of {n} bytes: {e}"),
@@ -135,7 +146,7 @@ impl Client {
         let mut chunk = vec![0; CHUNK];
         let mut have = 0;
         loop {
-            match (&self.stream).read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(0) => return have,
                 Ok(n) => {
                     pattern.check(&chunk[..n]);
@@ -199,7 +210,7 @@ impl Client {
     pub fn drain_pattern(&self, pattern: &mut Pattern) {
         let mut chunk = vec![0; CHUNK];
         loop {
-            match (&self.stream).read(&mut chunk) {
+            match self.read(&mut chunk) {
                 Ok(0) => return,
                 Ok(n) => pattern.check(&chunk[..n]),
                 Err(e) if e.kind() == ErrorKind::ConnectionReset => return,
@@ -227,7 +238,7 @@ impl Client {
     /// Receives the end of the stream and nothing before it; returns when it came.
     #[track_caller]
     pub fn expect_end(&self) -> Instant {
-        match (&self.stream).read(&mut [0; 64]) {
+        match self.read(&mut [0; 64]) {
             Ok(0) => Instant::now(),
             Ok(n) => panic!("{n} bytes came instead of the end of the stream"),
             Err(e) => panic!("instead of the end of the stream: {e}"),

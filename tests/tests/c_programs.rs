@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -105,23 +105,24 @@ mod valgrind {
     }
 }
 
+/// Builds the examples by their own Makefile, with another compiler and every warning an error.
 #[track_caller]
 fn examples_compile(compiler: &str) {
-    let Some(compiler) = tool(compiler) else {
-        return;
-    };
-    let examples = artifacts::root().join("examples-c");
-    let sources: Vec<PathBuf> = fs::read_dir(&examples)
-        .expect("examples-c is there")
-        .map(|entry| entry.expect("an entry").path())
-        .filter(|path| path.extension().is_some_and(|e| e == "c"))
-        .collect();
-    assert!(
-        sources.len() >= 3,
-        "echo_hooks.c, echo_batch.c, client.c: {sources:?}"
-    );
-    for source in sources {
-        compiles(&compiler, &["-std=c99", "-O2"], &source);
+    let Some(path) = tool(compiler) else { return };
+    let folder = artifacts::scratch().join(format!("examples-{compiler}"));
+    let mut make = Command::new("make");
+    make.arg("--always-make")
+        .arg("-C")
+        .arg(artifacts::root().join("examples-c"))
+        .arg(format!("CC={}", path.display()))
+        .arg(format!("CFLAGS=-std=c99 -O2 {}", STRICT.join(" ")))
+        .arg(format!("BUILD={}", folder.display()))
+        .arg(format!("LIBDIR={}", artifacts::release().display()));
+    let mut process = Process::spawn(make);
+    let status = process.wait(LONG);
+    assert!(status.success(), "make ended with {status}");
+    for program in ["echo_hooks", "echo_batch", "client"] {
+        assert!(folder.join(program).is_file(), "{program} was built");
     }
 }
 

@@ -23,6 +23,11 @@ mod several_listeners {
         serves_two_addresses_alike(Rig::new(Face::Rust));
     }
 
+    #[test]
+    fn python_serves_two_addresses_alike() {
+        serves_two_addresses_alike(Rig::new(Face::Python));
+    }
+
     fn serves_two_addresses_alike(rig: Rig) {
         let server = rig
             .server()
