@@ -77,8 +77,13 @@ pub unsafe extern "C" fn echoloop_poll_batch(
             capacity,
             n: 0,
         };
+        let drained_before = server.report().is_some();
         filling.fill(&mut server);
         if filling.n == 0 {
+            if !drained_before && server.report().is_some() {
+                // The last CLOSED was handled just now: the drain has ended, nothing will come.
+                return Ok(0);
+            }
             let timeout = if timeout_us == 0 {
                 Some(std::time::Duration::ZERO)
             } else {

@@ -431,3 +431,40 @@ fn a_timer_that_fires_once_can_be_rearmed_from_its_batch() {
     assert_eq!(echoloop_timer_rearm(timer, 0), ECHOLOOP_EBADHANDLE);
     assert_eq!(echoloop_free(el), 0);
 }
+
+#[test]
+fn a_server_that_polls_is_not_left_waiting_when_its_drain_has_ended() {
+    let server = unsafe { echoloop_server_new(ptr::null()) };
+    let el = echoloop_server_loop(server);
+    let addr = listen(el);
+    let client = thread::spawn(move || {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        assert_eq!(
+            stream.read(&mut [0; 1]).unwrap(),
+            0,
+            "drained: end of stream"
+        );
+    });
+    let mut events = [unsafe { std::mem::zeroed::<echoloop_event>() }; 8];
+    let mut report = echoloop_report {
+        size: size_of::<echoloop_report>(),
+        ..Default::default()
+    };
+    // No timeout: a wait that should not be would show as a test that hangs.
+    while unsafe { echoloop_server_report(server, &mut report) } == 0 {
+        let n = unsafe { echoloop_poll_batch(el, events.as_mut_ptr(), 8, -1) };
+        assert!(n >= 0, "{n}");
+        if events[..n as usize]
+            .iter()
+            .any(|event| event.r#type == ECHOLOOP_EVENT_OPENED)
+        {
+            assert_eq!(echoloop_server_drain(server), 0);
+        }
+    }
+    assert_eq!(report.closed_clean, 1);
+    client.join().unwrap();
+    assert_eq!(echoloop_server_free(server), 0);
+}
