@@ -29,7 +29,6 @@ from ._ffi import (
     EVENT,
     MEMORY,
     ConnectOptions,
-    ConnOptions,
     Event,
     ListenOptions,
     Options,
@@ -38,6 +37,7 @@ from ._ffi import (
 )
 from ._handle import Handle
 from ._listener import Listener
+from ._options import HIGH_MARK, LOW_MARK, conn_options, microseconds, write_limits
 from ._protocol import Protocol
 from ._signals import SLICE, SignalWaker
 from ._timer_handle import TimerHandle
@@ -64,8 +64,6 @@ _remote_free = held("echoloop_remote_free")
 #: Events of one batch.
 _CAPACITY = 256
 _DATA = int(Event.DATA)
-_HIGH_MARK = 256 << 10
-_LOW_MARK = 64 << 10
 
 logger = logging.getLogger("echoloop")
 
@@ -128,7 +126,7 @@ class Loop:
         idle_timeout: float | None = None,
         write_stall_timeout: float | None = None,
         close_timeout: float = 10.0,
-        high_mark: int = _HIGH_MARK,
+        high_mark: int = HIGH_MARK,
         low_mark: int | None = None,
         send_cap: int = 4 << 20,
         auto_pause: bool = True,
@@ -146,13 +144,13 @@ class Loop:
         reading pauses too; at ``low_mark`` both go on. ``send_cap`` is where ``write`` refuses.
         """
         self._check()
-        limits = _limits(high_mark, low_mark)
+        limits = write_limits(high_mark, low_mark)
         options = ListenOptions(
             ctypes.sizeof(ListenOptions),
             backlog=backlog,
             reuse_port=reuse_port,
             dual_stack=dual_stack,
-            conn=_conn_options(
+            conn=conn_options(
                 limits,
                 idle_timeout=idle_timeout,
                 write_stall_timeout=write_stall_timeout,
@@ -187,7 +185,7 @@ class Loop:
         idle_timeout: float | None = None,
         write_stall_timeout: float | None = None,
         close_timeout: float = 10.0,
-        high_mark: int = _HIGH_MARK,
+        high_mark: int = HIGH_MARK,
         low_mark: int | None = None,
         send_cap: int = 4 << 20,
         auto_pause: bool = True,
@@ -202,13 +200,13 @@ class Loop:
         :meth:`listen`.
         """
         self._check()
-        limits = _limits(high_mark, low_mark)
+        limits = write_limits(high_mark, low_mark)
         text = address_text(host, port)
         options = ConnectOptions(
             ctypes.sizeof(ConnectOptions),
-            timeout_us=-1 if timeout is None else _microseconds(timeout),
+            timeout_us=-1 if timeout is None else microseconds(timeout),
             local=None if local_address is None else address_text(local_address).encode(),
-            conn=_conn_options(
+            conn=conn_options(
                 limits,
                 idle_timeout=idle_timeout,
                 write_stall_timeout=write_stall_timeout,
@@ -584,7 +582,7 @@ class Loop:
 
     def _accept(self, conn: int, source: int) -> None:
         listener = self._listeners.get(source)
-        limits = listener._write_limits if listener else (_LOW_MARK, _HIGH_MARK)
+        limits = listener._write_limits if listener else (LOW_MARK, HIGH_MARK)
         transport = self._transports[conn] = Transport(self, conn, _STRANGER, limits)
         if listener is None:
             transport.abort()
@@ -630,47 +628,3 @@ def _free_orphans() -> None:
 
 #: The protocol of a connection that has none: all methods do nothing.
 _STRANGER = Protocol()
-
-
-def _limits(high: int, low: int | None) -> tuple[int, int]:
-    if low is None:
-        low = min(_LOW_MARK, high // 4)
-    if not 0 <= low <= high or high < 1:
-        raise ValueError(f"low_mark {low} and high_mark {high} are not 0 <= low <= high")
-    return low, high
-
-
-def _conn_options(
-    limits: tuple[int, int],
-    *,
-    idle_timeout: float | None,
-    write_stall_timeout: float | None,
-    close_timeout: float,
-    send_cap: int,
-    auto_pause: bool,
-    no_delay: bool,
-) -> ConnOptions:
-    if send_cap < 1:
-        raise ValueError("send_cap must be above 0")
-    low, high = limits
-    return ConnOptions(
-        # The protocol decides at the end of stream, so the library must not.
-        half_open=True,
-        no_delay_off=not no_delay,
-        no_auto_pause=not auto_pause,
-        high_mark=high,
-        low_mark=max(1, low),
-        send_cap=send_cap,
-        idle_timeout_us=0 if idle_timeout is None else _microseconds(idle_timeout),
-        write_stall_timeout_us=(
-            0 if write_stall_timeout is None else _microseconds(write_stall_timeout)
-        ),
-        close_timeout_us=_microseconds(close_timeout),
-    )
-
-
-def _microseconds(seconds: float) -> int:
-    """At least one: to the library 0 means the default."""
-    if not 0 < seconds < 1e12:
-        raise ValueError(f"a timeout of {seconds} seconds; it must be above 0, or None")
-    return math.ceil(seconds * 1e6)
