@@ -16,7 +16,7 @@ use crate::guard::occupy;
 use crate::handle::{handle, raw};
 use crate::options::time;
 use crate::registry::{self, LoopCell};
-use crate::take::{forget, take};
+use crate::take::take;
 use crate::{
     ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, ECHOLOOP_ETOOMANY,
     ECHOLOOP_EVENT_ACCEPT_PAUSED, ECHOLOOP_EVENT_ACCEPT_RESUMED, ECHOLOOP_EVENT_CLOSED,
@@ -139,11 +139,8 @@ impl Filling<'_> {
         let ServerEvent::Loop(Event::Data { conn }) = event else {
             return self.add_other(el, event);
         };
-        let Ok(mut view) = el.conn(conn) else {
-            return false;
-        };
-        let user = view.user_data();
-        let taken = take(self.cell, &mut view);
+        let user = el.conn(conn).map_or(0, |view| view.user_data());
+        let taken = take(self.cell, el, conn);
         let mut event = of_conn(ECHOLOOP_EVENT_DATA, conn, user);
         event.len = taken.len;
         event.data = taken.data;
@@ -193,7 +190,6 @@ impl Filling<'_> {
                     unsent,
                 } => {
                     last = true; // With the next event the handle is stale.
-                    forget(self.cell, conn);
                     echoloop_event {
                         status: close_code(reason),
                         source: echoloop_event_source { unsent },

@@ -3,12 +3,15 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
+use echoloop_core::{ConnId, Kind};
+
 use crate::detail::returned;
 use crate::echoloop_conn;
-use crate::guard::lend_conn;
+use crate::guard::{lend, lend_conn};
+use crate::handle::raw;
 use crate::options::time;
 use crate::pointer::{bytes, check_out, write, write_address};
-use crate::take::keep;
+use crate::registry::find_mine;
 
 /// Sends len bytes: all are taken, in order, or none. Never blocks; what the kernel does not take
 /// is queued. Small sends of one callback or batch leave together at its end, large ones at once.
@@ -21,11 +24,29 @@ pub unsafe extern "C" fn echoloop_conn_send(
     data: *const c_void,
     len: usize,
 ) -> c_int {
-    returned(lend_conn("send", conn, |view, _| {
-        // SAFETY: header, "Pointers": data is readable for len bytes during the call. What a
-        // callback or a batch got as data may be given: nothing here writes the read buffer.
+    // The short way of an echo: nothing in it can fail or panic, and data is only compared.
+    let id = ConnId::from_raw(raw(conn));
+    if let Some(cell) = find_mine(raw(conn))
+        && let Ok(mut server) = cell.server.try_borrow_mut()
+        && server.event_loop().send_in_place(id, data.addr(), len)
+    {
+        return 0;
+    }
+    // SAFETY: the caller's.
+    unsafe { send_unusual(conn, data, len) }
+}
+
+/// Sends the long way.
+///
+/// # Safety
+///
+/// As [`echoloop_conn_send`].
+#[inline(never)]
+unsafe fn send_unusual(conn: *mut echoloop_conn, data: *const c_void, len: usize) -> c_int {
+    returned(lend("send", raw(conn), Kind::Conn, |el| {
+        // SAFETY: the caller's.
         let bytes = unsafe { bytes("send", data, len) }?;
-        view.send(bytes)?;
+        el.send(ConnId::from_raw(raw(conn)), bytes)?;
         Ok(0)
     }))
 }
@@ -40,14 +61,11 @@ pub unsafe extern "C" fn echoloop_conn_unread(
     data: *const c_void,
     len: usize,
 ) -> c_int {
-    returned(lend_conn("unread", conn, |view, cell| {
+    returned(lend_conn("unread", conn, |view| {
         // SAFETY: header, "Pointers": data is readable for len bytes during the call. It may be
         // data of a batch: that is in the batch's memory or the read buffer, written by neither.
         let bytes = unsafe { bytes("unread", data, len) }?;
         view.unread(bytes)?;
-        if !bytes.is_empty() {
-            keep(cell, view.id());
-        }
         Ok(0)
     }))
 }
@@ -56,7 +74,7 @@ pub unsafe extern "C" fn echoloop_conn_unread(
 /// batch. Returns 0; echoloop_conn_queued() tells what still waits.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_flush(conn: *mut echoloop_conn) -> c_int {
-    returned(lend_conn("flush", conn, |view, _| {
+    returned(lend_conn("flush", conn, |view| {
         view.flush();
         Ok(0)
     }))
@@ -65,7 +83,7 @@ pub extern "C" fn echoloop_conn_flush(conn: *mut echoloop_conn) -> c_int {
 /// Bytes that wait to be taken by the kernel. Negative: a status code.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_queued(conn: *mut echoloop_conn) -> i64 {
-    let queued = lend_conn("queued", conn, |view, _| Ok(view.queued()));
+    let queued = lend_conn("queued", conn, |view| Ok(view.queued()));
     queued.map_or_else(|refused| refused.status().into(), |n| n as i64)
 }
 
@@ -73,7 +91,7 @@ pub extern "C" fn echoloop_conn_queued(conn: *mut echoloop_conn) -> i64 {
 /// stops sending when its window is full. A reset is still noticed.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_pause(conn: *mut echoloop_conn) -> c_int {
-    returned(lend_conn("pause", conn, |view, _| {
+    returned(lend_conn("pause", conn, |view| {
         view.pause();
         Ok(0)
     }))
@@ -82,7 +100,7 @@ pub extern "C" fn echoloop_conn_pause(conn: *mut echoloop_conn) -> c_int {
 /// Reads again after echoloop_conn_pause(). What is unread is offered again at once.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_resume(conn: *mut echoloop_conn) -> c_int {
-    returned(lend_conn("resume", conn, |view, _| {
+    returned(lend_conn("resume", conn, |view| {
         view.resume();
         Ok(0)
     }))
@@ -92,7 +110,7 @@ pub extern "C" fn echoloop_conn_resume(conn: *mut echoloop_conn) -> c_int {
 /// goes on. A second call does nothing. Errors: ECHOLOOP_ECLOSING.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_shutdown_write(conn: *mut echoloop_conn) -> c_int {
-    returned(lend_conn("shutdown_write", conn, |view, _| {
+    returned(lend_conn("shutdown_write", conn, |view| {
         view.shutdown_write()?;
         Ok(0)
     }))
@@ -103,7 +121,7 @@ pub extern "C" fn echoloop_conn_shutdown_write(conn: *mut echoloop_conn) -> c_in
 /// A second call does nothing.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_close(conn: *mut echoloop_conn) -> c_int {
-    returned(lend_conn("close", conn, |view, _| {
+    returned(lend_conn("close", conn, |view| {
         view.close();
         Ok(0)
     }))
@@ -112,7 +130,7 @@ pub extern "C" fn echoloop_conn_close(conn: *mut echoloop_conn) -> c_int {
 /// Resets the connection at once. What the kernel had not taken is lost, and counted in CLOSED.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_abort(conn: *mut echoloop_conn) -> c_int {
-    returned(lend_conn("abort", conn, |view, _| {
+    returned(lend_conn("abort", conn, |view| {
         view.abort();
         Ok(0)
     }))
@@ -121,7 +139,7 @@ pub extern "C" fn echoloop_conn_abort(conn: *mut echoloop_conn) -> c_int {
 /// Keeps a pointer of the program's own with the connection; the library never follows it.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_set_user(conn: *mut echoloop_conn, user: *mut c_void) -> c_int {
-    returned(lend_conn("set user", conn, |view, _| {
+    returned(lend_conn("set user", conn, |view| {
         view.set_user_data(user.expose_provenance() as u64);
         Ok(0)
     }))
@@ -134,7 +152,7 @@ pub unsafe extern "C" fn echoloop_conn_user(
     out: *mut *mut c_void,
 ) -> c_int {
     returned(check_out("user", out).and_then(|()| {
-        let user = lend_conn("user", conn, |view, _| Ok(view.user_data()))?;
+        let user = lend_conn("user", conn, |view| Ok(view.user_data()))?;
         // SAFETY: header, "Pointers": out is writable for a pointer; it is not NULL.
         unsafe { write(out, ptr::with_exposed_provenance_mut(user as usize)) };
         Ok(0)
@@ -149,7 +167,7 @@ pub unsafe extern "C" fn echoloop_conn_peer_addr(
     buf: *mut c_char,
     capacity: usize,
 ) -> c_int {
-    returned(lend_conn("peer address", conn, |view, _| {
+    returned(lend_conn("peer address", conn, |view| {
         // SAFETY: header, "Pointers": NULL, or buf is writable for capacity bytes.
         unsafe { write_address("peer address", view.peer_addr(), buf, capacity) }
     }))
@@ -163,7 +181,7 @@ pub unsafe extern "C" fn echoloop_conn_local_addr(
     buf: *mut c_char,
     capacity: usize,
 ) -> c_int {
-    returned(lend_conn("local address", conn, |view, _| {
+    returned(lend_conn("local address", conn, |view| {
         let addr = view.local_addr()?;
         // SAFETY: header, "Pointers": NULL, or buf is writable for capacity bytes.
         unsafe { write_address("local address", addr, buf, capacity) }
@@ -173,7 +191,7 @@ pub unsafe extern "C" fn echoloop_conn_local_addr(
 /// Switches off (0) or on (not 0) that reading pauses by itself above the high mark.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_conn_set_auto_pause(conn: *mut echoloop_conn, on: c_int) -> c_int {
-    returned(lend_conn("set auto pause", conn, |view, _| {
+    returned(lend_conn("set auto pause", conn, |view| {
         view.set_auto_pause(on != 0);
         Ok(0)
     }))
@@ -185,7 +203,7 @@ pub extern "C" fn echoloop_conn_set_idle_timeout(
     conn: *mut echoloop_conn,
     timeout_us: i64,
 ) -> c_int {
-    returned(lend_conn("set idle timeout", conn, |view, _| {
+    returned(lend_conn("set idle timeout", conn, |view| {
         view.set_idle_timeout(time(timeout_us, None));
         Ok(0)
     }))
@@ -197,7 +215,7 @@ pub extern "C" fn echoloop_conn_set_write_stall_timeout(
     conn: *mut echoloop_conn,
     timeout_us: i64,
 ) -> c_int {
-    returned(lend_conn("set write-stall timeout", conn, |view, _| {
+    returned(lend_conn("set write-stall timeout", conn, |view| {
         view.set_write_stall_timeout(time(timeout_us, None));
         Ok(0)
     }))

@@ -42,13 +42,13 @@ pub(crate) fn lend_server<R>(
 pub(crate) fn lend_conn<R>(
     operation: &'static str,
     conn: *mut echoloop_conn,
-    act: impl FnOnce(&mut Connection<'_>, &LoopCell) -> Result<R, Refused>,
+    act: impl FnOnce(&mut Connection<'_>) -> Result<R, Refused>,
 ) -> Result<R, Refused> {
     let handle = raw(conn);
     let cell = registry::find(operation, handle, Kind::Conn)?;
     lend_cell(operation, cell, |server| {
         match server.event_loop().conn(ConnId::from_raw(handle)) {
-            Ok(mut view) => act(&mut view, cell),
+            Ok(mut view) => act(&mut view),
             Err(_) => Err(Refused::new(operation, ECHOLOOP_EBADHANDLE)),
         }
     })

@@ -6,7 +6,6 @@
 //! path sorts it out. Other threads see only what is published under the entry's lock.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering::Relaxed};
@@ -40,11 +39,7 @@ pub(crate) struct LoopCell {
     pub(crate) interrupted: Cell<bool>,
     pub(crate) stop: Cell<bool>,
     pub(crate) free_at_end: Cell<bool>,
-    /// Connections with bytes that were put back; their data is not in the shared read buffer.
-    pub(crate) kept: RefCell<BTreeSet<u64>>,
-    /// Whether there are any.
-    pub(crate) any_kept: Cell<bool>,
-    /// Those bytes, copied out to be handed to C.
+    /// Bytes that were put back, copied out to be handed to C again.
     pub(crate) copy: RefCell<Vec<u8>>,
     pub(crate) batch: RefCell<Batch>,
 }
@@ -96,14 +91,24 @@ pub(crate) fn find<'a>(
     raw: u64,
     kind: Kind,
 ) -> Result<&'a LoopCell, Refused> {
-    let place = &PLACES[LoopId::index_of(raw)];
-    if place.owner.load(Relaxed) == token() {
-        // SAFETY: the entry has this thread's token, so this thread made the loop and has not
-        // freed it (`destroy` clears the token first, on this thread). The reference is used for
-        // the length of one exported call; a free within it is deferred by `busy`.
-        return Ok(unsafe { &*place.cell.load(Relaxed) });
+    match find_mine(raw) {
+        Some(cell) => Ok(cell),
+        None => find_unusual(operation, raw, kind),
     }
-    find_unusual(operation, raw, kind)
+}
+
+/// Finds the loop that a raw handle claims if it is this thread's and there is nothing unusual
+/// about it.
+#[inline(always)]
+pub(crate) fn find_mine<'a>(raw: u64) -> Option<&'a LoopCell> {
+    let place = &PLACES[LoopId::index_of(raw)];
+    if place.owner.load(Relaxed) != token() {
+        return None;
+    }
+    // SAFETY: the entry has this thread's token, so this thread made the loop and has not
+    // freed it (`destroy` clears the token first, on this thread). The reference is used for
+    // the length of one exported call; a free within it is deferred by `busy`.
+    Some(unsafe { &*place.cell.load(Relaxed) })
 }
 
 /// [`find`] for the handle of a loop or server itself.
@@ -181,8 +186,6 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
         interrupted: Cell::new(false),
         stop: Cell::new(false),
         free_at_end: Cell::new(false),
-        kept: RefCell::default(),
-        any_kept: Cell::new(false),
         copy: RefCell::default(),
         batch: RefCell::default(),
     });

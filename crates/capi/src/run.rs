@@ -14,7 +14,7 @@ use crate::detail::Refused;
 use crate::event::close_code;
 use crate::handle::handle;
 use crate::registry::{self, LoopCell};
-use crate::take::{Taken, forget, put_back, take};
+use crate::take::{Taken, put_back, take};
 use crate::text::FixedText;
 use crate::{
     ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_EPANIC, ECHOLOOP_ETOOMANY, echoloop_hooks, status,
@@ -96,14 +96,18 @@ impl Callbacks<'_> {
                 return Ok(pause);
             }
             let mut server = cell.server.borrow_mut();
+            let el = server.event_loop();
+            if let Some(conn) = el.next_data() {
+                let taken = take(cell, el, conn);
+                drop(server);
+                self.data(cell, conn, taken);
+                continue;
+            }
             let Some(event) = server.next_event() else {
                 return Ok(Pause::TurnEnded);
             };
             if let ServerEvent::Loop(Event::Data { conn }) = event {
-                let Ok(mut view) = server.event_loop().conn(conn) else {
-                    continue;
-                };
-                let taken = take(cell, &mut view);
+                let taken = take(cell, server.event_loop(), conn);
                 drop(server);
                 self.data(cell, conn, taken);
                 continue;
@@ -140,7 +144,7 @@ impl Callbacks<'_> {
         }
         // SAFETY: as above: the bytes are still there, and nobody writes them.
         let rest = unsafe { slice::from_raw_parts(taken.data.add(used), taken.len - used) };
-        let kept = put_back(cell, cell.server.borrow_mut().event_loop(), conn, rest);
+        let kept = put_back(cell.server.borrow_mut().event_loop(), conn, rest);
         if !kept {
             self.error(
                 ECHOLOOP_ENOMEM,
@@ -206,7 +210,6 @@ impl Callbacks<'_> {
                 reason,
                 unsent,
             } => {
-                forget(cell, conn);
                 if let Some(on_close) = hooks.on_close {
                     // SAFETY: above.
                     unsafe { on_close(user, handle(conn.to_raw()), close_code(reason), unsent) };

@@ -9,9 +9,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::buffer::Buffer;
 use crate::deadlines::DeadlineId;
-use crate::sys::Readiness;
+use crate::sys::{Readiness, System};
 use crate::{CloseReason, ConnOptions, ListenerId};
 
 /// A time that never comes.
@@ -162,7 +164,52 @@ impl std::ops::BitOr for Flags {
     }
 }
 
+/// What a read came to.
+pub(crate) enum Received {
+    /// So many bytes, which are to be joined to those left unread before, or not.
+    Bytes {
+        n: usize,
+        join: bool,
+    },
+    End,
+    Failed(Errno),
+    /// Nothing was read: the shared buffer is smaller than this connection reads.
+    BufferTooSmall,
+}
+
 impl<K> Conn<K> {
+    /// Receives once into the shared buffer.
+    #[inline(always)]
+    pub(crate) fn receive(
+        &mut self,
+        sys: &mut impl System<Socket = K>,
+        buf: &mut [u8],
+        now: u64,
+    ) -> Received {
+        let size = self.room();
+        let Some(buf) = buf.get_mut(..size) else {
+            return Received::BufferTooSmall;
+        };
+        let Some(socket) = &self.socket else {
+            return Received::Failed(Errno::AGAIN);
+        };
+        match sys.recv(socket, buf) {
+            Ok(0) => Received::End,
+            Err(e) => Received::Failed(e),
+            Ok(n) => {
+                self.active_at = now;
+                self.learn(n);
+                if n < size && !self.flags.any(Flags::READ_CLOSED) {
+                    self.flags.clear(Flags::READABLE);
+                }
+                Received::Bytes {
+                    n,
+                    join: !self.unread.is_empty(),
+                }
+            }
+        }
+    }
+
     pub(crate) fn new(
         socket: Option<K>,
         peer: SocketAddr,
@@ -205,7 +252,8 @@ impl<K> Conn<K> {
     #[inline]
     pub(crate) fn note(&mut self, readiness: Readiness) {
         self.flags.0 |= readiness.0;
-        if self.flags.any(Flags::QUEUED) && self.flags.any(Flags::WRITABLE) {
+        let both = Flags::QUEUED.0 | Flags::WRITABLE.0;
+        if self.flags.0 & both == both {
             self.flags.set(Flags::FLUSH);
         }
     }

@@ -184,9 +184,10 @@ impl<'a, S: System> Connection<'a, S> {
     /// [`ErrorKind::QueueFull`] while more than the hard cap waits,
     /// [`ErrorKind::Closing`] after `close`, `abort`, `shutdown_write` or the connection's death,
     /// [`ErrorKind::OutOfMemory`].
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.el.send(self.slot, bytes)
+        let id = self.id();
+        self.el.send(id, bytes)
     }
 
     /// Sends the first `n` bytes of [`received`](Self::received), at most all, and consumes them.
@@ -214,7 +215,7 @@ impl<'a, S: System> Connection<'a, S> {
         };
         let unread = std::mem::take(&mut conn.unread);
         let n = n.min(unread.len());
-        let sent = el.send(self.slot, &unread.bytes()[..n]);
+        let sent = el.send_more(self.slot, &unread.bytes()[..n]);
         if let Some(conn) = el.conns.get_mut(self.slot) {
             conn.unread = unread;
         }

@@ -103,6 +103,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) posted: VecDeque<u64>,
     pub(crate) stop: bool,
+    /// What a read brought instead of bytes.
+    pub(crate) met: Option<Event>,
     /// What the kernel reported and was not looked at yet.
     pub(crate) ready: Vec<Ready>,
 }
@@ -161,6 +163,7 @@ impl<S: System> EventLoop<S> {
             mailbox,
             posted: VecDeque::new(),
             stop: false,
+            met: None,
             ready: Vec::new(),
         })
     }
@@ -196,21 +199,12 @@ impl<S: System> EventLoop<S> {
     /// [`poll`](Self::poll) again.
     ///
     /// What the handler of the event before has sent leaves now, in one call for each connection.
-    #[inline]
+    #[inline(always)]
     pub fn next_event(&mut self) -> Option<Event> {
-        self.finish_handler();
-        loop {
-            let event = if let Some(report) = self.ready.pop() {
-                self.look_at(report)
-            } else if let Some(slot) = self.line.pop_front() {
-                self.visit(slot)
-            } else {
-                return self.next_other();
-            };
-            if event.is_some() {
-                return event;
-            }
+        if let Some(conn) = self.next_data() {
+            return Some(Event::Data { conn });
         }
+        self.next_special()
     }
 
     /// A view of a connection, to read, send and close.

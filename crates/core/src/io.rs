@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 
-use crate::conn::{FIRST_READ, Flags};
+use crate::conn::{FIRST_READ, Flags, Received};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::turn::{Current, NOBODY};
@@ -22,83 +22,83 @@ const DIRECT: usize = 8 << 10;
 const GATHERED_MAX: usize = 64 << 10;
 
 impl<S: System> EventLoop<S> {
-    /// Reads once from a connection and makes the event of what came.
+    /// Reads once from a connection; true when that brought bytes. What it brought instead is in
+    /// `met` or in the connection's flags.
     #[inline(always)]
-    pub(crate) fn read(&mut self, slot: u32, key: u64) -> Option<Event> {
-        let conn = self.conns.get_mut(slot)?;
-        let size = conn.room();
-        let Some(buf) = self.read_buf.get_mut(..size) else {
-            return self.read_into_larger(slot, size);
+    pub(crate) fn read(&mut self, slot: u32) -> bool {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return false;
         };
-        let socket = conn.socket.as_ref()?;
-        let n = match self.sys.recv(socket, buf) {
-            Ok(0) => return self.end_of_stream(slot),
-            Ok(n) => n,
-            Err(e) => return self.read_failed(slot, e),
+        let outcome = conn.receive(&mut self.sys, &mut self.read_buf, self.now);
+        self.has_read(slot, outcome)
+    }
+
+    /// What follows from a read.
+    #[inline(always)]
+    pub(crate) fn has_read(&mut self, slot: u32, outcome: Received) -> bool {
+        let Received::Bytes { n, join } = outcome else {
+            return self.read_ended(slot, outcome);
         };
-        conn.active_at = self.now;
-        conn.learn(n);
         self.counters.bytes_received += n as u64;
         self.counters.reads += 1;
-        if n < size && !conn.flags.any(Flags::READ_CLOSED) {
-            conn.flags.clear(Flags::READABLE);
-        }
         self.unread_here = 0..n;
         self.current = Current::Data(slot);
-        if !conn.unread.is_empty() {
-            self.join_unread(slot);
+        !join || self.join_unread(slot)
+    }
+
+    /// [`read`](Self::read), to an event.
+    pub(crate) fn read_event(&mut self, slot: u32) -> Option<Event> {
+        let conn = ConnId(self.conns.key(slot));
+        if self.read(slot) {
+            Some(Event::Data { conn })
+        } else {
+            self.met.take()
         }
-        Some(Event::Data { conn: ConnId(key) })
-    }
-
-    #[inline(never)]
-    pub(crate) fn read_once_more(&mut self, slot: u32) -> Option<Event> {
-        self.read(slot, self.conns.key(slot))
     }
 
     #[cold]
-    fn read_into_larger(&mut self, slot: u32, size: usize) -> Option<Event> {
-        self.read_buf.resize(size.max(FIRST_READ as usize), 0);
-        self.read_once_more(slot)
-    }
-
-    #[cold]
-    fn end_of_stream(&mut self, slot: u32) -> Option<Event> {
-        let conn = self.conns.get_mut(slot)?;
-        conn.flags.clear(Flags::READABLE);
-        conn.flags.set(Flags::EOF);
-        self.current = Current::EndOfStream(slot);
-        Some(Event::EndOfStream {
-            conn: ConnId(self.conns.key(slot)),
-        })
+    fn read_ended(&mut self, slot: u32, outcome: Received) -> bool {
+        let id = ConnId(self.conns.key(slot));
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return false;
+        };
+        match outcome {
+            Received::BufferTooSmall => {
+                let size = conn.room().max(FIRST_READ as usize);
+                self.read_buf.resize(size, 0);
+                return self.read(slot);
+            }
+            Received::Failed(Errno::INTR) => self.requeue(slot),
+            Received::Failed(Errno::AGAIN) => conn.flags.clear(Flags::READABLE),
+            Received::Failed(e) => self.terminate(slot, errno_reason(e)),
+            Received::End => {
+                conn.flags.clear(Flags::READABLE);
+                conn.flags.set(Flags::EOF);
+                self.current = Current::EndOfStream(slot);
+                self.met = Some(Event::EndOfStream { conn: id });
+            }
+            Received::Bytes { .. } => {}
+        }
+        false
     }
 
     /// Adds what was just read to what earlier handlers have left.
     #[inline(never)]
-    fn join_unread(&mut self, slot: u32) {
+    fn join_unread(&mut self, slot: u32) -> bool {
         let here = std::mem::replace(&mut self.unread_here, 0..0);
         self.current = Current::Kept(slot);
         let Some(conn) = self.conns.get_mut(slot) else {
-            return;
+            return false;
         };
         self.buffered += here.len();
-        if !conn
+        let kept = conn
             .unread
-            .push(&self.read_buf[here.clone()], &mut self.pool)
-        {
+            .push(&self.read_buf[here.clone()], &mut self.pool);
+        if !kept {
             self.buffered -= here.len();
             self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
         }
-    }
-
-    #[cold]
-    fn read_failed(&mut self, slot: u32, e: Errno) -> Option<Event> {
-        match e {
-            Errno::INTR => return self.read_once_more(slot),
-            Errno::AGAIN => self.conns.get_mut(slot)?.flags.clear(Flags::READABLE),
-            e => self.terminate(slot, errno_reason(e)),
-        }
-        None
+        kept
     }
 
     /// Moves what the handler left in the shared buffer to the connection, within its bounds.
@@ -137,22 +137,54 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// Takes all of `bytes` to be sent, or none and says why.
-    #[inline]
-    pub(crate) fn send(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
-        let Some(conn) = self.conns.get(slot) else {
-            return refused(ErrorKind::BadHandle);
-        };
-        let may_gather = self.gatherer == slot || self.gatherer == NOBODY;
-        let room = self.gathered.capacity() - self.gathered.len();
-        let small = !bytes.is_empty() && bytes.len() < DIRECT && bytes.len() <= room;
-        if small && may_gather && conn.flags.may_send_now() {
-            self.copy_gathered();
+    /// Sends `bytes` on a connection: [`Connection::send`](crate::Connection::send) without the
+    /// view.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::send`](crate::Connection::send), and [`ErrorKind::BadHandle`].
+    #[inline(always)]
+    pub fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<(), Error> {
+        if self.gatherer == NOBODY
+            && (1..DIRECT).contains(&bytes.len())
+            && let Some((slot, conn)) = self.conns.find_mut(id.0)
+            && conn.flags.may_send_now()
+        {
             self.gathered.extend_from_slice(bytes);
             self.gatherer = slot;
             return Ok(());
         }
-        self.send_more(slot, bytes)
+        self.send_unusual(id, bytes)
+    }
+
+    /// Sends the `len` bytes at `address` if they are few, lie in the memory that
+    /// [`take_data`](Self::take_data) handed out, and nothing stands in the way. Then they are not
+    /// even copied: that memory does not change before they leave. Otherwise false, with nothing
+    /// changed; [`send`](Self::send) takes any bytes or says why not.
+    #[inline(always)]
+    pub fn send_in_place(&mut self, id: ConnId, address: usize, len: usize) -> bool {
+        let start = address.wrapping_sub(self.read_buf.as_ptr().addr());
+        let end = start.wrapping_add(len);
+        if len < DIRECT
+            && start < end
+            && end <= self.read_buf.len()
+            && self.gatherer == NOBODY
+            && let Some((slot, conn)) = self.conns.find_mut(id.0)
+            && conn.flags.may_send_now()
+        {
+            self.gathered_here = start..end;
+            self.gatherer = slot;
+            return true;
+        }
+        false
+    }
+
+    #[inline(never)]
+    fn send_unusual(&mut self, id: ConnId, bytes: &[u8]) -> Result<(), Error> {
+        match self.conns.find(id.0) {
+            Some(slot) => self.send_more(slot, bytes),
+            None => refused(ErrorKind::BadHandle),
+        }
     }
 
     /// Sends a part of the shared buffer. If it is all that the handler sends, it is not even
@@ -173,21 +205,11 @@ impl<S: System> EventLoop<S> {
     #[inline(never)]
     fn send_here_more(&mut self, slot: u32, here: Range<usize>) -> Result<(), Error> {
         // What is gathered may be a part of the buffer that is about to be lent out.
-        let gatherer = self.gatherer;
-        self.spill_gathered(gatherer);
+        self.spill_gathered(self.gatherer);
         let buf = std::mem::take(&mut self.read_buf);
         let sent = self.send_more(slot, &buf[here]);
         self.read_buf = buf;
         sent
-    }
-
-    /// Makes room for more after what is gathered: all of it moves to `gathered`.
-    #[inline]
-    fn copy_gathered(&mut self) {
-        let here = std::mem::replace(&mut self.gathered_here, 0..0);
-        if here.start < here.end {
-            self.gathered.extend_from_slice(&self.read_buf[here]);
-        }
     }
 
     #[inline]
@@ -197,13 +219,15 @@ impl<S: System> EventLoop<S> {
     }
 
     #[inline(never)]
-    fn send_more(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
-        if self.gathered.capacity() == 0 {
-            self.gathered.reserve_exact(GATHERED_MAX);
-            return self.send(slot, bytes);
+    pub(crate) fn send_more(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
+        let gathered = self.gathered.len() + self.gathered_here.len();
+        if self.gatherer == slot && gathered + bytes.len() <= GATHERED_MAX {
+            let here = std::mem::replace(&mut self.gathered_here, 0..0);
+            self.gathered.extend_from_slice(&self.read_buf[here]);
+            self.gathered.extend_from_slice(bytes);
+            return Ok(());
         }
-        let gatherer = self.gatherer;
-        self.spill_gathered(gatherer);
+        self.spill_gathered(self.gatherer);
         let Some(conn) = self.conns.get_mut(slot) else {
             return refused(ErrorKind::BadHandle);
         };
@@ -282,7 +306,7 @@ impl<S: System> EventLoop<S> {
 
     /// Hands the kernel what the handler has gathered. Answers true when that was all the handler
     /// has left to be done.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn flush_gathered(&mut self) -> bool {
         let slot = std::mem::replace(&mut self.gatherer, NOBODY);
         let here = self.gathered_here.clone();
@@ -306,13 +330,11 @@ impl<S: System> EventLoop<S> {
         let read_all = self.unread_here.start >= self.unread_here.end;
         let done = conn.at_rest() && read_all && self.dirty.is_empty();
         self.clear_gathered();
-        match self.current {
-            Current::Data(handled) if handled == slot && done => {
-                self.current = Current::Nothing;
-                true
-            }
-            _ => false,
+        if done && self.current == Current::Data(slot) {
+            self.current = Current::Nothing;
+            return true;
         }
+        false
     }
 
     /// The gatherer is gone: nothing is to be flushed.

@@ -125,11 +125,13 @@ impl Server {
             log::debug!("waiting for the next event");
             self.poll(None)?;
             let mut drain = false;
-            while let Some(event) = self.el.next_event() {
-                if let Event::Data { conn } = event {
+            loop {
+                if let Some(conn) = self.el.next_data() {
                     hooks.on_data(&mut Context::new(&mut self.el, &mut drain), conn);
-                } else if let Some(event) = self.judge(event) {
+                } else if let Some(event) = self.next_event() {
                     self.call(hooks, event, &mut drain);
+                } else {
+                    break;
                 }
             }
             if drain {
@@ -151,7 +153,6 @@ impl Server {
     ///
     /// [`Event::Stop`] is handed on: whether it ends the program or begins a
     /// [`drain`](Self::drain) is for the caller to say.
-    #[inline]
     pub fn next_event(&mut self) -> Option<ServerEvent> {
         loop {
             let event = self.el.next_event()?;
@@ -162,7 +163,6 @@ impl Server {
     }
 
     /// Applies the policy to one event of the loop; `None` when it is not the program's.
-    #[inline]
     fn judge(&mut self, event: Event) -> Option<ServerEvent> {
         match event {
             Event::Accepted { conn, .. } => {
