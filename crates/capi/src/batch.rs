@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Reads up to this size are copied.
-const SMALL: usize = 4 << 10;
+const SMALL: usize = 32 << 10;
 /// Memory for the small reads of one batch.
-const ARENA: usize = 256 << 10;
+const ARENA: usize = 512 << 10;
 
 /// The memory of a loop's batches; nothing until the first.
 #[derive(Default)]

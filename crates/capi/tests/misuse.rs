@@ -2,12 +2,18 @@
 
 mod util;
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use util::{compile_c, crate_dir, run_within};
 
-fn program() -> std::path::PathBuf {
-    compile_c(&crate_dir().join("tests/misuse.c"), &["-D_DEFAULT_SOURCE"])
+/// The program, compiled once: a second compiler would write the file that the first test runs.
+fn program() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        compile_c(&crate_dir().join("tests/misuse.c"), &["-D_DEFAULT_SOURCE"])
+    })
 }
 
 #[test]

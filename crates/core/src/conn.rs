@@ -79,10 +79,15 @@ impl Flags {
     pub(crate) const STARVED: Self = Self(1 << 10);
     /// Something waits in the queue.
     pub(crate) const QUEUED: Self = Self(1 << 14);
+    /// What it gathered is parked.
+    pub(crate) const PARKED: Self = Self(1 << 15);
     /// Congested, and reading is paused for it.
     pub(crate) const HELD: Self = Self(1 << 13);
     /// Closing, flushed, and waiting for the peer to finish.
     pub(crate) const LINGERING: Self = Self(1 << 11);
+
+    /// The kernel has refused bytes since the queue was empty.
+    pub(crate) const STALLED: Self = Self(1 << 25);
 
     /// The following want a visit beyond a plain read.
     pub(crate) const CONNECTING: Self = Self(1 << 16);
@@ -100,7 +105,7 @@ impl Flags {
     pub(crate) const OFFER: Self = Self(1 << 24);
 
     /// All that a visit does beside a plain read.
-    pub(crate) const SPECIAL: Self = Self(0xffff_0000 | Self::ERROR.0);
+    pub(crate) const SPECIAL: Self = Self(0x01ff_0000 | Self::ERROR.0);
     /// All for which a visit is due in this turn, whatever was read.
     pub(crate) const URGENT: Self = Self(
         Self::DEAD.0
@@ -133,7 +138,7 @@ impl Flags {
     /// known.
     #[inline]
     pub(crate) fn may_send_now(self) -> bool {
-        let not = Self::NO_SEND.0 | Self::CONNECTING.0 | Self::QUEUED.0;
+        let not = Self::NO_SEND.0 | Self::CONNECTING.0 | Self::QUEUED.0 | Self::PARKED.0;
         self.0 & (not | Self::WRITABLE.0) == Self::WRITABLE.0
     }
 
@@ -236,8 +241,9 @@ impl<K> Conn<K> {
 
     /// To be called after each change of the queue.
     pub(crate) fn queue_changed(&mut self) {
-        self.flags.clear(Flags::QUEUED);
-        if !self.queue.is_empty() {
+        if self.queue.is_empty() {
+            self.flags.clear(Flags::QUEUED | Flags::STALLED);
+        } else {
             self.flags.set(Flags::QUEUED);
         }
     }

@@ -62,12 +62,7 @@ impl<'a, S: System> Connection<'a, S> {
     /// Bytes that wait to be taken by the kernel.
     #[must_use]
     pub fn queued(&self) -> usize {
-        let gathered = if self.el.gatherer == self.slot {
-            self.el.gathered.len() + self.el.gathered_here.len()
-        } else {
-            0
-        };
-        self.conn().queue.len() + gathered
+        self.conn().queue.len() + self.el.gathered_len(self.slot)
     }
 
     /// Whether [`send`](Self::send) may still succeed: the connection is neither closing nor dead
@@ -227,11 +222,8 @@ impl<'a, S: System> Connection<'a, S> {
     /// Hands the kernel what was gathered so far, without waiting for the end of the handler.
     /// Returns how many bytes still wait.
     pub fn flush(&mut self) -> usize {
-        if self.el.gatherer == self.slot {
-            self.el.flush_gathered();
-        } else {
-            self.el.flush(self.slot);
-        }
+        self.el.spill_gathered(self.slot);
+        self.el.flush(self.slot);
         self.queued()
     }
 

@@ -14,6 +14,7 @@ use crate::accept::Listener;
 use crate::buffer::Pool;
 use crate::conn::{Conn, Flags, NEVER, after};
 use crate::deadlines::Deadlines;
+use crate::gather::Parked;
 use crate::handle::{self, Kind, LoopId};
 use crate::remote::{Mailbox, Remote};
 use crate::slots::Slots;
@@ -81,6 +82,9 @@ pub struct EventLoop<S: System = Os> {
     /// The part of the shared buffer that comes before it, when that is all there is.
     pub(crate) gathered_here: std::ops::Range<usize>,
     pub(crate) gatherer: u32,
+    /// Those that gathered before in this handler, and their bytes.
+    pub(crate) parked: Vec<Parked>,
+    pub(crate) parked_bytes: Vec<u8>,
     /// Connections whose queue has grown since the last flush.
     pub(crate) dirty: Vec<u32>,
     /// Connections that the budget holds back from reading.
@@ -148,6 +152,8 @@ impl<S: System> EventLoop<S> {
             gathered: Vec::new(),
             gathered_here: 0..0,
             gatherer: NOBODY,
+            parked: Vec::new(),
+            parked_bytes: Vec::new(),
             dirty: Vec::new(),
             starved: Vec::new(),
             accepting: VecDeque::new(),

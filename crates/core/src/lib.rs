@@ -45,11 +45,13 @@ mod deadlines;
 mod error;
 mod event;
 mod event_loop;
+mod gather;
 mod handle;
-mod io;
 mod lifecycle;
 mod options;
+mod receive;
 mod remote;
+mod send;
 mod slots;
 pub mod sys;
 #[cfg(any(test, feature = "sim"))]

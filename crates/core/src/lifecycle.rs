@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use crate::conn::{DeadlineKind, Flags, NEVER, after};
 use crate::deadlines::{DeadlineId, Owner};
 use crate::event_loop::EventLoop;
-use crate::io::errno_reason;
+use crate::receive::errno_reason;
 use crate::sys::System;
 use crate::turn::Current;
 use crate::{CloseReason, ConnId, Deadline, Error, ErrorKind, Event};

@@ -7,7 +7,7 @@
 use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of};
-use crate::io::errno_reason;
+use crate::receive::errno_reason;
 use crate::sys::{Ready, System, WAKER};
 use crate::{CloseReason, ConnId, Event, ListenerId};
 

@@ -239,7 +239,10 @@ fn a_drain_cuts_who_does_not_read_at_its_deadline_and_counts_the_loss() {
     while stuck_since.elapsed() < Duration::from_millis(300) {
         assert!(start.elapsed() < PATIENCE);
         match (&never_reads).write(&bytes) {
-            Ok(_) => stuck_since = Instant::now(),
+            Ok(n) => {
+                assert!(n > 0);
+                stuck_since = Instant::now();
+            }
             Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock),
         }
     }

@@ -1,0 +1,307 @@
+//! Gathering: small sends of one handler leave in one call when it ends.
+//!
+//! The rule: what is gathered for a connection comes before anything that is sent on it later, and
+//! after anything that is in its queue; so only a connection without a queue gathers, and whoever
+//! takes another way spills first. One connection at a time is the gatherer, and its bytes never
+//! see a queue; when another takes over, in a broadcast or a batch, they are parked.
+
+use std::io::IoSlice;
+use std::ops::Range;
+
+use rustix::io::Errno;
+
+use crate::conn::Flags;
+use crate::event_loop::EventLoop;
+use crate::send::{DIRECT, refused};
+use crate::sys::System;
+use crate::turn::{Current, NOBODY};
+use crate::{CloseReason, ConnId, Error, ErrorKind};
+
+/// Gathered bytes that leave before the handler has ended.
+const GATHERED_MAX: usize = 64 << 10;
+/// Parked bytes from which on nobody is parked any more.
+const PARKED_MAX: usize = 256 << 10;
+
+/// Small sends of a connection that is no longer the gatherer.
+pub(crate) struct Parked {
+    slot: u32,
+    /// Where its bytes end, which begin where those of the one before end.
+    end: usize,
+}
+
+impl<S: System> EventLoop<S> {
+    /// Sends `bytes` on a connection: [`Connection::send`](crate::Connection::send) without the
+    /// view.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::send`](crate::Connection::send), and [`ErrorKind::BadHandle`].
+    #[inline(always)]
+    pub fn send(&mut self, id: ConnId, bytes: &[u8]) -> Result<(), Error> {
+        if self.gatherer == NOBODY
+            && (1..DIRECT).contains(&bytes.len())
+            && let Some((slot, conn)) = self.conns.find_mut(id.0)
+            && conn.flags.may_send_now()
+        {
+            self.gathered.extend_from_slice(bytes);
+            self.gatherer = slot;
+            return Ok(());
+        }
+        self.send_unusual(id, bytes)
+    }
+
+    /// Sends the `len` bytes at `address` if they are few, lie in the memory that
+    /// [`take_data`](Self::take_data) handed out, and nothing stands in the way. Then they are not
+    /// even copied: that memory does not change before they leave. Otherwise false, with nothing
+    /// changed; [`send`](Self::send) takes any bytes or says why not.
+    #[inline(always)]
+    pub fn send_in_place(&mut self, id: ConnId, address: usize, len: usize) -> bool {
+        let start = address.wrapping_sub(self.read_buf.as_ptr().addr());
+        let end = start.wrapping_add(len);
+        if len < DIRECT
+            && start < end
+            && end <= self.read_buf.len()
+            && self.gatherer == NOBODY
+            && let Some((slot, conn)) = self.conns.find_mut(id.0)
+            && conn.flags.may_send_now()
+        {
+            self.gathered_here = start..end;
+            self.gatherer = slot;
+            return true;
+        }
+        false
+    }
+
+    #[inline(never)]
+    fn send_unusual(&mut self, id: ConnId, bytes: &[u8]) -> Result<(), Error> {
+        let Some(slot) = self.conns.find(id.0) else {
+            return refused(ErrorKind::BadHandle);
+        };
+        if (1..DIRECT).contains(&bytes.len()) && self.take_over(slot) {
+            self.gathered.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.send_more(slot, bytes)
+    }
+
+    /// Sends a part of the shared buffer. If it is all that the handler sends, it is not even
+    /// copied: the buffer is not touched before the flush.
+    #[inline(always)]
+    pub(crate) fn send_here(&mut self, slot: u32, here: Range<usize>) -> Result<(), Error> {
+        let Some(conn) = self.conns.get(slot) else {
+            return refused(ErrorKind::BadHandle);
+        };
+        if self.gatherer == NOBODY && (1..DIRECT).contains(&here.len()) && conn.flags.may_send_now()
+        {
+            self.gathered_here = here;
+            self.gatherer = slot;
+            return Ok(());
+        }
+        self.send_here_more(slot, here)
+    }
+
+    #[inline(never)]
+    fn send_here_more(&mut self, slot: u32, here: Range<usize>) -> Result<(), Error> {
+        if (1..DIRECT).contains(&here.len()) && self.take_over(slot) {
+            self.gathered.extend_from_slice(&self.read_buf[here]);
+            return Ok(());
+        }
+        // What is gathered may be a part of the buffer that is about to be lent out.
+        self.spill_gathered(slot);
+        let buf = std::mem::take(&mut self.read_buf);
+        let sent = self.send_more(slot, &buf[here]);
+        self.read_buf = buf;
+        sent
+    }
+
+    /// Makes another connection the gatherer, if it may gather.
+    fn take_over(&mut self, slot: u32) -> bool {
+        let may = self.conns.get(slot).is_some_and(|c| c.flags.may_send_now());
+        if !may || self.gatherer == slot || self.parked_bytes.len() > PARKED_MAX {
+            return false;
+        }
+        if self.gatherer != NOBODY {
+            self.park();
+        }
+        self.gatherer = slot;
+        true
+    }
+
+    /// Adds to what the gatherer has, within bounds.
+    pub(crate) fn gather_more(&mut self, slot: u32, bytes: &[u8]) -> bool {
+        let gathered = self.gathered.len() + self.gathered_here.len();
+        if self.gatherer != slot || gathered + bytes.len() > GATHERED_MAX {
+            return false;
+        }
+        let here = std::mem::replace(&mut self.gathered_here, 0..0);
+        self.gathered.extend_from_slice(&self.read_buf[here]);
+        self.gathered.extend_from_slice(bytes);
+        true
+    }
+
+    /// Puts the gatherer's bytes aside.
+    fn park(&mut self) {
+        let slot = std::mem::replace(&mut self.gatherer, NOBODY);
+        self.parked_bytes
+            .extend_from_slice(&self.read_buf[self.gathered_here.clone()]);
+        self.parked_bytes.extend_from_slice(&self.gathered);
+        self.clear_gathered();
+        self.parked.push(Parked {
+            slot,
+            end: self.parked_bytes.len(),
+        });
+        if let Some(conn) = self.conns.get_mut(slot) {
+            conn.flags.set(Flags::PARKED);
+        }
+        self.soil(slot); // So that the end of the handler looks here.
+    }
+
+    /// Moves what is gathered or parked for `slot`, if anything is, to its queue.
+    pub(crate) fn spill_gathered(&mut self, slot: u32) {
+        if self
+            .conns
+            .get(slot)
+            .is_some_and(|c| c.flags.any(Flags::PARKED))
+        {
+            self.spill_parked();
+        }
+        if self.gatherer != slot {
+            return;
+        }
+        self.park();
+        self.spill_parked();
+    }
+
+    /// Bytes that are gathered or parked for `slot`.
+    pub(crate) fn gathered_len(&self, slot: u32) -> usize {
+        if self.gatherer == slot {
+            return self.gathered.len() + self.gathered_here.len();
+        }
+        let starts = std::iter::once(0).chain(self.parked.iter().map(|p| p.end));
+        let mine = self.parked.iter().zip(starts).find(|(p, _)| p.slot == slot);
+        mine.map_or(0, |(parked, start)| parked.end - start)
+    }
+
+    fn spill_parked(&mut self) {
+        let bytes = std::mem::take(&mut self.parked_bytes);
+        let mut start = 0;
+        for Parked { slot, end } in std::mem::take(&mut self.parked) {
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.flags.clear(Flags::PARKED);
+            }
+            self.queue_rest(slot, &bytes[start..end]);
+            start = end;
+        }
+    }
+
+    /// Sends what was parked.
+    pub(crate) fn flush_parked(&mut self) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let mut parked = std::mem::take(&mut self.parked);
+        let mut bytes = std::mem::take(&mut self.parked_bytes);
+        let mut start = 0;
+        for Parked { slot, end } in parked.drain(..) {
+            self.send_parked(slot, &bytes[start..end]);
+            start = end;
+        }
+        bytes.clear();
+        (self.parked, self.parked_bytes) = (parked, bytes);
+    }
+
+    fn send_parked(&mut self, slot: u32, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        conn.flags.clear(Flags::PARKED | Flags::DIRTY);
+        let Some(socket) = &conn.socket else { return };
+        let sent = self.sys.send(socket, &[IoSlice::new(bytes)]);
+        if sent == Ok(bytes.len()) {
+            conn.active_at = self.now;
+            self.counters.bytes_sent += bytes.len() as u64;
+        } else {
+            self.not_all_sent(slot, bytes, sent);
+        }
+    }
+
+    /// Queues bytes that were taken to be sent.
+    fn queue_rest(&mut self, slot: u32, rest: &[u8]) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.queue.push(rest, &mut self.pool) {
+            conn.queue_changed();
+            self.buffered += rest.len();
+            self.soil(slot);
+        } else {
+            // Without them the stream would have a hole.
+            self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
+        }
+    }
+
+    /// The kernel took some of what was gathered, or nothing, or failed.
+    #[cold]
+    fn not_all_sent(&mut self, slot: u32, bytes: &[u8], sent: Result<usize, Errno>) {
+        let taken = sent.unwrap_or(0);
+        self.counters.bytes_sent += taken as u64;
+        self.queue_rest(slot, &bytes[taken..]);
+        // Asks again, and so learns whether it was a signal, a full buffer or worse.
+        self.flush(slot);
+    }
+
+    /// Hands the kernel what the handler has gathered. Answers true when that was all the handler
+    /// has left to be done.
+    #[inline(always)]
+    pub(crate) fn flush_gathered(&mut self) -> bool {
+        let slot = std::mem::replace(&mut self.gatherer, NOBODY);
+        let here = self.gathered_here.clone();
+        let all = if here.start < here.end {
+            &self.read_buf[here]
+        } else {
+            &self.gathered[..]
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return self.nothing_gathered();
+        };
+        let Some(socket) = conn.socket.as_ref() else {
+            return self.nothing_gathered();
+        };
+        let sent = self.sys.send(socket, &[IoSlice::new(all)]);
+        if sent != Ok(all.len()) {
+            return self.gathered_not_all_sent(slot, sent);
+        }
+        conn.active_at = self.now;
+        self.counters.bytes_sent += all.len() as u64;
+        let read_all = self.unread_here.start >= self.unread_here.end;
+        let done = conn.at_rest() && read_all && self.dirty.is_empty();
+        self.clear_gathered();
+        if done && self.current == Current::Data(slot) {
+            self.current = Current::Nothing;
+            return true;
+        }
+        false
+    }
+
+    #[cold]
+    fn gathered_not_all_sent(&mut self, slot: u32, sent: Result<usize, Errno>) -> bool {
+        let mut bytes = self.read_buf[self.gathered_here.clone()].to_vec();
+        bytes.extend_from_slice(&self.gathered);
+        self.clear_gathered();
+        self.not_all_sent(slot, &bytes, sent);
+        false
+    }
+
+    /// The gatherer is gone: nothing is to be flushed.
+    #[cold]
+    fn nothing_gathered(&mut self) -> bool {
+        self.clear_gathered();
+        false
+    }
+
+    #[inline]
+    fn clear_gathered(&mut self) {
+        self.gathered_here = 0..0;
+        self.gathered.clear();
+    }
+}

@@ -1,0 +1,235 @@
+//! Sending past what is gathered: large sends, queues, marks, the budget.
+//!
+//! The rule: bytes leave in the order of the sends, and a send is taken whole or not at all. A large
+//! send goes to the kernel at once and uncopied; only what the kernel refuses is kept. A write that
+//! took less than it was offered has filled the kernel's side (contract 3 of `sys`).
+
+use std::io::IoSlice;
+
+use rustix::io::Errno;
+
+use crate::conn::Flags;
+use crate::event_loop::EventLoop;
+use crate::receive::errno_reason;
+use crate::sys::System;
+use crate::{CloseReason, Error, ErrorKind};
+
+/// Sends of at least this size go to the kernel at once, uncopied; smaller ones are gathered.
+pub(crate) const DIRECT: usize = 8 << 10;
+
+impl<S: System> EventLoop<S> {
+    /// Takes all of `bytes` to be sent, or none and says why.
+    #[inline(never)]
+    pub(crate) fn send_more(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
+        if self.gather_more(slot, bytes) {
+            return Ok(());
+        }
+        self.spill_gathered(slot);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return refused(ErrorKind::BadHandle);
+        };
+        if conn.flags.any(Flags::NO_SEND) {
+            return refused(ErrorKind::Closing);
+        }
+        let waiting = conn.queue.len();
+        if waiting > conn.options.send_cap
+            || (waiting > 0 && self.buffered > self.options.memory_budget)
+        {
+            return refused(ErrorKind::QueueFull);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        if waiting + bytes.len() >= DIRECT && conn.flags.any(Flags::WRITABLE) {
+            return self.send_direct(slot, bytes);
+        }
+        if !conn.queue.push(bytes, &mut self.pool) {
+            return refused(ErrorKind::OutOfMemory);
+        }
+        conn.queue_changed();
+        self.buffered += bytes.len();
+        self.soil(slot);
+        Ok(())
+    }
+
+    /// Notes that a queue has grown and is to be flushed when the handler ends.
+    pub(crate) fn soil(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if !conn.flags.any(Flags::DIRTY) {
+            conn.flags.set(Flags::DIRTY);
+            self.dirty.push(slot);
+        }
+    }
+
+    /// Hands the kernel what is gathered and `bytes` in one call; only the rest is copied.
+    fn send_direct(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Ok(());
+        };
+        let Some(socket) = conn.socket.as_ref() else {
+            return Ok(());
+        };
+        let waiting = conn.queue.len();
+        let taken = loop {
+            let queued = IoSlice::new(conn.queue.bytes());
+            let both = [queued, IoSlice::new(bytes)];
+            match self
+                .sys
+                .send(socket, if waiting == 0 { &both[1..] } else { &both })
+            {
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break 0,
+                Err(e) => {
+                    self.terminate(slot, errno_reason(e));
+                    return Err(Error::new("send", ErrorKind::Closing));
+                }
+                Ok(n) => break n,
+            }
+        };
+        let now = self.sys.now();
+        self.counters.bytes_sent += taken as u64;
+        conn.queue.consume(taken.min(waiting), &mut self.pool);
+        conn.queue_changed();
+        self.buffered -= taken.min(waiting);
+        conn.progress_at = now;
+        conn.active_at = now;
+        let rest = &bytes[taken.saturating_sub(waiting)..];
+        if taken == waiting + bytes.len() {
+            return Ok(());
+        }
+        conn.flags.clear(Flags::WRITABLE);
+        if !conn.queue.push(rest, &mut self.pool) {
+            if rest.len() == bytes.len() {
+                return Err(Error::new("send", ErrorKind::OutOfMemory));
+            }
+            // A part has left: without the rest the stream would have a hole.
+            self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
+            return Err(Error::new("send", ErrorKind::OutOfMemory));
+        }
+        conn.queue_changed();
+        self.buffered += rest.len();
+        self.queue_waits(slot);
+        Ok(())
+    }
+
+    /// Flushes all that was sent since the last event.
+    pub(crate) fn flush_dirty(&mut self) {
+        self.flush_parked();
+        while let Some(slot) = self.dirty.pop() {
+            self.flush(slot);
+        }
+    }
+
+    /// Hands the kernel as much of the queue as it takes.
+    pub(crate) fn flush(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        conn.flags.clear(Flags::DIRTY);
+        let waiting = conn.queue.len();
+        if waiting == 0 {
+            return;
+        }
+        if !conn.flags.any(Flags::WRITABLE) {
+            return self.queue_waits(slot);
+        }
+        let Some(socket) = conn.socket.as_ref() else {
+            return;
+        };
+        let taken = loop {
+            match self.sys.send(socket, &[IoSlice::new(conn.queue.bytes())]) {
+                Ok(n) => break n,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break 0,
+                Err(e) => return self.terminate(slot, errno_reason(e)),
+            }
+        };
+        self.buffered -= taken;
+        self.counters.bytes_sent += taken as u64;
+        if taken > 0 {
+            conn.active_at = self.now;
+        }
+        conn.queue.consume(taken, &mut self.pool);
+        conn.queue_changed();
+        if taken < waiting {
+            conn.flags.clear(Flags::WRITABLE);
+            // From now on the peer is waited for; the handlers may have taken their time.
+            if taken > 0 || !conn.flags.any(Flags::STALLED) {
+                conn.progress_at = self.sys.now();
+                conn.flags.set(Flags::STALLED);
+            }
+        }
+        if taken < waiting
+            || conn
+                .flags
+                .any(Flags::CONGESTED | Flags::FINISHING | Flags::CLOSING)
+        {
+            self.queue_waits(slot);
+        }
+    }
+
+    /// Looks at the marks after the queue has changed, and at what an empty queue allows.
+    fn queue_waits(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let waiting = conn.queue.len();
+        let closing = conn.flags.any(Flags::CLOSING);
+        if waiting > conn.options.high_mark && !conn.flags.any(Flags::CONGESTED) && !closing {
+            conn.flags.set(Flags::CONGESTED | Flags::TELL_CONGESTED);
+            if conn.options.auto_pause {
+                conn.flags.set(Flags::HELD);
+            }
+            self.counters.congested += 1;
+        } else if waiting <= conn.options.low_mark && conn.flags.take(Flags::CONGESTED) && !closing
+        {
+            conn.flags.clear(Flags::HELD);
+            conn.flags.set(Flags::TELL_DRAINED);
+        }
+        if waiting > 0 {
+            if conn.options.write_stall_timeout.is_some() || closing {
+                self.arm(slot);
+            }
+            self.starve(slot);
+        } else if closing {
+            self.progress_close(slot);
+        } else if conn.flags.any(Flags::FINISHING) {
+            self.finish_sending(slot);
+        }
+        self.feed_starved();
+        self.requeue(slot);
+    }
+
+    /// Over the budget, a connection with a queue is not read from until the loop is below it.
+    fn starve(&mut self, slot: u32) {
+        if self.buffered <= self.options.memory_budget {
+            return;
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if !conn.flags.any(Flags::STARVED) {
+            conn.flags.set(Flags::STARVED);
+            self.starved.push(slot);
+        }
+    }
+
+    pub(crate) fn feed_starved(&mut self) {
+        if self.starved.is_empty() || self.buffered > self.options.memory_budget {
+            return;
+        }
+        for slot in std::mem::take(&mut self.starved) {
+            // The slot may have a new tenant by now; a visit too many does no harm.
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.flags.clear(Flags::STARVED);
+                self.requeue(slot);
+            }
+        }
+    }
+}
+
+pub(crate) fn refused(kind: ErrorKind) -> Result<(), Error> {
+    Err(Error::new("send", kind))
+}
