@@ -11,9 +11,7 @@ use util::{compile_c, crate_dir, run_within};
 /// The program, compiled once: a second compiler would write the file that the first test runs.
 fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        compile_c(&crate_dir().join("tests/misuse.c"), &["-D_DEFAULT_SOURCE"])
-    })
+    PROGRAM.get_or_init(|| compile_c(&crate_dir().join("tests/misuse.c"), &["-D_DEFAULT_SOURCE"]))
 }
 
 #[test]
