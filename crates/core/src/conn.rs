@@ -99,6 +99,7 @@ impl Flags {
     pub(crate) const TELL_OPEN: Self = Self(1 << 19);
     pub(crate) const TELL_CONGESTED: Self = Self(1 << 20);
     pub(crate) const TELL_DRAINED: Self = Self(1 << 21);
+    pub(crate) const TELL_END: Self = Self(1 << 22);
     /// The kernel takes bytes again and a queue waits.
     pub(crate) const FLUSH: Self = Self(1 << 23);
     /// What is unread is to be offered again although nothing new came.
@@ -112,6 +113,7 @@ impl Flags {
             | Self::TELL_OPEN.0
             | Self::TELL_CONGESTED.0
             | Self::TELL_DRAINED.0
+            | Self::TELL_END.0
             | Self::ERROR.0
             | Self::FLUSH.0,
     );

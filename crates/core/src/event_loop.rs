@@ -107,8 +107,6 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) posted: VecDeque<u64>,
     pub(crate) stop: bool,
-    /// What a read brought instead of bytes.
-    pub(crate) met: Option<Event>,
     /// What the kernel reported and was not looked at yet.
     pub(crate) ready: Vec<Ready>,
 }
@@ -169,7 +167,6 @@ impl<S: System> EventLoop<S> {
             mailbox,
             posted: VecDeque::new(),
             stop: false,
-            met: None,
             ready: Vec::new(),
         })
     }

@@ -92,7 +92,7 @@ impl<S: System> EventLoop<S> {
         conn.flags
             .clear(Flags::PAUSED | Flags::OFFER | Flags::CONGESTED | Flags::HELD);
         conn.flags
-            .clear(Flags::TELL_CONGESTED | Flags::TELL_DRAINED);
+            .clear(Flags::TELL_CONGESTED | Flags::TELL_DRAINED | Flags::TELL_END);
         self.buffered -= conn.unread.len();
         conn.unread.clear(&mut self.pool);
         conn.progress_at = now;

@@ -16,7 +16,7 @@ use crate::{CloseReason, ConnId, Event};
 
 impl<S: System> EventLoop<S> {
     /// Reads once from a connection; true when that brought bytes. What it brought instead is in
-    /// `met` or in the connection's flags.
+    /// the connection's flags.
     #[inline(always)]
     pub(crate) fn read(&mut self, slot: u32) -> bool {
         let Some(conn) = self.conns.get_mut(slot) else {
@@ -42,16 +42,11 @@ impl<S: System> EventLoop<S> {
     /// [`read`](Self::read), to an event.
     pub(crate) fn read_event(&mut self, slot: u32) -> Option<Event> {
         let conn = ConnId(self.conns.key(slot));
-        if self.read(slot) {
-            Some(Event::Data { conn })
-        } else {
-            self.met.take()
-        }
+        self.read(slot).then_some(Event::Data { conn })
     }
 
     #[cold]
     fn read_ended(&mut self, slot: u32, outcome: Received) -> bool {
-        let id = ConnId(self.conns.key(slot));
         let Some(conn) = self.conns.get_mut(slot) else {
             return false;
         };
@@ -66,9 +61,8 @@ impl<S: System> EventLoop<S> {
             Received::Failed(e) => self.terminate(slot, errno_reason(e)),
             Received::End => {
                 conn.flags.clear(Flags::READABLE);
-                conn.flags.set(Flags::EOF);
-                self.current = Current::EndOfStream(slot);
-                self.met = Some(Event::EndOfStream { conn: id });
+                conn.flags.set(Flags::EOF | Flags::TELL_END);
+                self.requeue(slot);
             }
             Received::Bytes { .. } => {}
         }

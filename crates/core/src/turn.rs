@@ -36,7 +36,6 @@ impl<S: System> EventLoop<S> {
     /// Something can be handed out without asking the kernel.
     pub(crate) fn has_work(&self) -> bool {
         !(self.line.is_empty()
-            && self.met.is_none()
             && self.accepting.is_empty()
             && self.due.is_empty()
             && self.posted.is_empty()
@@ -102,9 +101,7 @@ impl<S: System> EventLoop<S> {
     #[inline(never)]
     pub(crate) fn next_special(&mut self) -> Option<Event> {
         loop {
-            let event = if let Some(event) = self.met.take() {
-                Some(event)
-            } else if let Some(report) = self.ready.pop() {
+            let event = if let Some(report) = self.ready.pop() {
                 self.look_at(report)
             } else if let Some(slot) = self.line.pop_front() {
                 self.visit(slot)
@@ -260,6 +257,10 @@ impl<S: System> EventLoop<S> {
         }
         if conn.flags.take(Flags::TELL_DRAINED) {
             return Some(Event::Drained { conn: id });
+        }
+        if conn.flags.take(Flags::TELL_END) {
+            self.current = Current::EndOfStream(slot);
+            return Some(Event::EndOfStream { conn: id });
         }
         if conn.flags.take(Flags::OFFER)
             && !conn.flags.any(Flags::PAUSED)

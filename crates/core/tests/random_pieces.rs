@@ -78,6 +78,16 @@ impl Story {
     }
 }
 
+/// The next event, by either way to it.
+fn next<S: System>(el: &mut EventLoop<S>, random: &mut Random) -> Option<Event> {
+    if random.below(2) == 0
+        && let Some(conn) = el.next_data()
+    {
+        return Some(Event::Data { conn });
+    }
+    el.next_event()
+}
+
 /// Echoes by one of several ways, which all must come to the same: whole, in parts, late.
 fn echo<S: System>(el: &mut EventLoop<S>, conn: ConnId, random: &mut Random) {
     let mut view = el.conn(conn).unwrap();
@@ -142,7 +152,7 @@ fn every_byte_comes_back_in_order_however_it_is_cut() {
                 output.extend(peer.receive(random.below(5000) as usize));
             }
             el.poll(Some(Duration::ZERO)).unwrap();
-            while let Some(event) = el.next_event() {
+            while let Some(event) = next(&mut el, &mut random) {
                 story.follow(event, seed);
                 match event {
                     Event::Data { conn } => echo(&mut el, conn, &mut random),
@@ -241,7 +251,7 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
                 }
             }
             el.poll(Some(Duration::ZERO)).unwrap();
-            while let Some(event) = el.next_event() {
+            while let Some(event) = next(&mut el, &mut random) {
                 story.follow(event, seed);
                 if let Event::Accepted { conn, .. } = event {
                     known.push(conn);
