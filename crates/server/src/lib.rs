@@ -50,3 +50,8 @@ pub use echoloop_core::{
     ErrorKind, Event, EventLoop, ListenOptions, ListenerId, LoopOptions, Remote, TimerId,
     TimerSpec,
 };
+
+/// The program of the README, compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
