@@ -18,9 +18,8 @@ use crate::{CloseReason, ConnOptions, ListenerId};
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
-/// Reads start at 64 KiB and move between 16 KiB and 512 KiB with what the connection delivers.
-pub(crate) const FIRST_READ: u32 = 64 << 10;
-pub(crate) const MIN_READ: u32 = 16 << 10;
+/// Reads ask for 64 KiB, and for up to 512 KiB from a connection that keeps filling them.
+pub(crate) const MIN_READ: u32 = 64 << 10;
 pub(crate) const MAX_READ: u32 = 512 << 10;
 
 pub(crate) struct Conn<K> {
@@ -226,7 +225,7 @@ impl<K> Conn<K> {
         Self {
             socket,
             flags: Flags::default(),
-            read_size: read_size(FIRST_READ, &options),
+            read_size: read_size(MIN_READ, &options),
             reason: CloseReason::ClosedHere,
             deadline: DeadlineId::NONE,
             options,

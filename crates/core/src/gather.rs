@@ -50,7 +50,7 @@ impl<S: System> EventLoop<S> {
         self.send_unusual(id, bytes)
     }
 
-    /// Sends the `len` bytes at `address` if they are few, lie in the memory that
+    /// Sends the `len` bytes at `address` if they lie in the memory that
     /// [`take_data`](Self::take_data) handed out, and nothing stands in the way. Then they are not
     /// even copied: that memory does not change before they leave. Otherwise false, with nothing
     /// changed; [`send`](Self::send) takes any bytes or says why not.
@@ -58,8 +58,7 @@ impl<S: System> EventLoop<S> {
     pub fn send_in_place(&mut self, id: ConnId, address: usize, len: usize) -> bool {
         let start = address.wrapping_sub(self.read_buf.as_ptr().addr());
         let end = start.wrapping_add(len);
-        if len < DIRECT
-            && start < end
+        if start < end
             && end <= self.read_buf.len()
             && self.gatherer == NOBODY
             && let Some((slot, conn)) = self.conns.find_mut(id.0)
@@ -91,8 +90,7 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get(slot) else {
             return refused(ErrorKind::BadHandle);
         };
-        if self.gatherer == NOBODY && (1..DIRECT).contains(&here.len()) && conn.flags.may_send_now()
-        {
+        if self.gatherer == NOBODY && here.start < here.end && conn.flags.may_send_now() {
             self.gathered_here = here;
             self.gatherer = slot;
             return Ok(());
@@ -190,6 +188,7 @@ impl<S: System> EventLoop<S> {
                 conn.flags.clear(Flags::PARKED);
             }
             self.queue_rest(slot, &bytes[start..end]);
+            self.soil(slot);
             start = end;
         }
     }
@@ -233,7 +232,6 @@ impl<S: System> EventLoop<S> {
         if conn.queue.push(rest, &mut self.pool) {
             conn.queue_changed();
             self.buffered += rest.len();
-            self.soil(slot);
         } else {
             // Without them the stream would have a hole.
             self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
@@ -246,8 +244,12 @@ impl<S: System> EventLoop<S> {
         let taken = sent.unwrap_or(0);
         self.counters.bytes_sent += taken as u64;
         self.queue_rest(slot, &bytes[taken..]);
-        // Asks again, and so learns whether it was a signal, a full buffer or worse.
-        self.flush(slot);
+        if matches!(sent, Ok(_) | Err(Errno::AGAIN)) {
+            self.stall(slot);
+        } else {
+            // Asks again, and so learns whether it was a signal or worse.
+            self.flush(slot);
+        }
     }
 
     /// Hands the kernel what the handler has gathered. Answers true when that was all the handler
@@ -285,10 +287,17 @@ impl<S: System> EventLoop<S> {
 
     #[cold]
     fn gathered_not_all_sent(&mut self, slot: u32, sent: Result<usize, Errno>) -> bool {
-        let mut bytes = self.read_buf[self.gathered_here.clone()].to_vec();
-        bytes.extend_from_slice(&self.gathered);
-        self.clear_gathered();
-        self.not_all_sent(slot, &bytes, sent);
+        let here = std::mem::replace(&mut self.gathered_here, 0..0);
+        let buf = std::mem::take(&mut self.read_buf);
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let bytes = if here.is_empty() {
+            &gathered[..]
+        } else {
+            &buf[here]
+        };
+        self.not_all_sent(slot, bytes, sent);
+        gathered.clear();
+        (self.read_buf, self.gathered) = (buf, gathered);
         false
     }
 

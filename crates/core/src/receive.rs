@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 
-use crate::conn::{FIRST_READ, Flags, Received};
+use crate::conn::{Flags, MIN_READ, Received};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::turn::Current;
@@ -52,7 +52,7 @@ impl<S: System> EventLoop<S> {
         };
         match outcome {
             Received::BufferTooSmall => {
-                let size = conn.room().max(FIRST_READ as usize);
+                let size = conn.room().max(MIN_READ as usize);
                 self.read_buf.resize(size, 0);
                 return self.read(slot);
             }

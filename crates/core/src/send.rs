@@ -88,18 +88,15 @@ impl<S: System> EventLoop<S> {
                 Ok(n) => break n,
             }
         };
-        let now = self.sys.now();
         self.counters.bytes_sent += taken as u64;
         conn.queue.consume(taken.min(waiting), &mut self.pool);
         conn.queue_changed();
         self.buffered -= taken.min(waiting);
-        conn.progress_at = now;
-        conn.active_at = now;
+        conn.active_at = self.now;
         let rest = &bytes[taken.saturating_sub(waiting)..];
         if taken == waiting + bytes.len() {
             return Ok(());
         }
-        conn.flags.clear(Flags::WRITABLE);
         if !conn.queue.push(rest, &mut self.pool) {
             if rest.len() == bytes.len() {
                 return Err(Error::new("send", ErrorKind::OutOfMemory));
@@ -110,8 +107,19 @@ impl<S: System> EventLoop<S> {
         }
         conn.queue_changed();
         self.buffered += rest.len();
-        self.queue_waits(slot);
+        self.stall(slot);
         Ok(())
+    }
+
+    /// Notes that the kernel takes no more: from now on the peer is waited for.
+    pub(crate) fn stall(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        conn.flags.clear(Flags::WRITABLE);
+        conn.flags.set(Flags::STALLED);
+        conn.progress_at = self.sys.now(); // The handlers may have taken their time.
+        self.queue_waits(slot);
     }
 
     /// Flushes all that was sent since the last event.
@@ -154,18 +162,13 @@ impl<S: System> EventLoop<S> {
         conn.queue.consume(taken, &mut self.pool);
         conn.queue_changed();
         if taken < waiting {
-            conn.flags.clear(Flags::WRITABLE);
-            // From now on the peer is waited for; the handlers may have taken their time.
             if taken > 0 || !conn.flags.any(Flags::STALLED) {
-                conn.progress_at = self.sys.now();
-                conn.flags.set(Flags::STALLED);
+                return self.stall(slot);
             }
+            conn.flags.clear(Flags::WRITABLE);
         }
-        if taken < waiting
-            || conn
-                .flags
-                .any(Flags::CONGESTED | Flags::FINISHING | Flags::CLOSING)
-        {
+        let and_then = Flags::CONGESTED | Flags::FINISHING | Flags::CLOSING;
+        if taken < waiting || conn.flags.any(and_then) {
             self.queue_waits(slot);
         }
     }
