@@ -65,7 +65,7 @@ pub unsafe extern "C" fn echoloop_conn_unread(
         // SAFETY: header, "Pointers": data is readable for len bytes during the call. It may be
         // data of a batch: that is in the batch's memory or the read buffer, written by neither.
         let bytes = unsafe { bytes("unread", data, len) }?;
-        view.unread(bytes)?;
+        view.put_back(bytes)?;
         Ok(0)
     }))
 }

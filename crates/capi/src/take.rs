@@ -56,7 +56,7 @@ pub(crate) fn put_back(el: &mut EventLoop, conn: ConnId, rest: &[u8]) -> bool {
     let Ok(mut view) = el.conn(conn) else {
         return true;
     };
-    match view.unread(rest) {
+    match view.put_back(rest) {
         Ok(()) => true,
         Err(e) if e.kind() == echoloop_core::ErrorKind::Closing => true, // Nobody wants them.
         Err(_) => {

@@ -85,6 +85,9 @@ impl<S: System> EventLoop<S> {
     pub fn close_listener(&mut self, id: ListenerId) -> Result<(), Error> {
         let slot = self.find_listener(id, "close listener")?;
         if let Some(listener) = self.listeners.remove(slot) {
+            if listener.retry != DeadlineId::NONE {
+                self.starved_listeners -= 1;
+            }
             self.deadlines.remove(listener.retry);
             self.sys.close(listener.socket);
         }
@@ -150,9 +153,18 @@ impl<S: System> EventLoop<S> {
                 }
                 Err(Errno::AGAIN) => {}
                 // accept(2): errors of the connection that came, not of the listener.
-                Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::PERM) => {
-                    self.try_accepting(slot);
-                }
+                Err(
+                    Errno::INTR
+                    | Errno::CONNABORTED
+                    | Errno::PROTO
+                    | Errno::PERM
+                    | Errno::NETDOWN
+                    | Errno::NETUNREACH
+                    | Errno::NOPROTOOPT
+                    | Errno::HOSTDOWN
+                    | Errno::HOSTUNREACH
+                    | Errno::OPNOTSUPP,
+                ) => self.try_accepting(slot),
                 Err(e) => {
                     if let Some(event) = self.pause_accepting(slot, e) {
                         return Some(event);

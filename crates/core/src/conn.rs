@@ -240,6 +240,14 @@ impl<K> Conn<K> {
         }
     }
 
+    /// No more than the low mark waits: `Drained` is to be told, if `Congested` was.
+    pub(crate) fn relieve(&mut self) {
+        if self.flags.take(Flags::CONGESTED) {
+            self.flags.clear(Flags::HELD);
+            self.flags.set(Flags::TELL_DRAINED);
+        }
+    }
+
     /// To be called after each change of the queue.
     pub(crate) fn queue_changed(&mut self) {
         if self.queue.is_empty() {
@@ -313,7 +321,7 @@ impl<K> Conn<K> {
                 self.options.write_stall_timeout,
                 DeadlineKind::WriteStall,
             );
-            if closing {
+            if closing && self.ends_by == NEVER {
                 consider(
                     self.progress_at,
                     Some(self.options.close_timeout),

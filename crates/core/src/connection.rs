@@ -112,12 +112,12 @@ impl<'a, S: System> Connection<'a, S> {
     ///
     /// [`ErrorKind::Closing`] after `close` or `abort`, [`ErrorKind::OutOfMemory`], and
     /// [`ErrorKind::QueueFull`] when more than `max_unread` would be unread.
-    pub fn unread(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub fn put_back(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.is_here() {
             self.el.current = Current::Kept(self.slot);
             self.el.keep_unread(self.slot);
         }
-        let refused = |kind| Err(Error::new("unread", kind));
+        let refused = |kind| Err(Error::new("put back", kind));
         let el = &mut *self.el;
         let Some(conn) = el.conns.get_mut(self.slot) else {
             return refused(ErrorKind::BadHandle);
@@ -141,17 +141,25 @@ impl<'a, S: System> Connection<'a, S> {
     /// Stops reading until [`resume`](Self::resume). What the kernel holds stays there, and the
     /// peer stops sending when its window is full. A reset is still noticed.
     pub fn pause(&mut self) {
-        self.conn_mut().flags.set(Flags::PAUSED);
+        let slot = self.slot;
+        let conn = self.conn_mut();
+        conn.flags.set(Flags::PAUSED);
+        if conn.flags.any(Flags::READ_CLOSED) {
+            // Nobody will read, so nobody would find a reset that was reported already.
+            conn.flags.set(Flags::ERROR);
+            self.el.requeue(slot);
+        }
     }
 
     /// Reads again after [`pause`](Self::pause). What is unread is offered again at once.
     pub fn resume(&mut self) {
         let slot = self.slot;
+        let here = self.is_here() && !self.el.unread_here.is_empty();
         let conn = self.conn_mut();
         if !conn.flags.take(Flags::PAUSED) {
             return;
         }
-        if !conn.unread.is_empty() && !conn.flags.any(Flags::CLOSING | Flags::DEAD) {
+        if (here || !conn.unread.is_empty()) && !conn.flags.any(Flags::CLOSING | Flags::DEAD) {
             conn.flags.set(Flags::OFFER);
         }
         self.el.requeue(slot);

@@ -103,8 +103,8 @@ pub enum CloseReason {
     ClosedHere,
     /// [`Connection::abort`](crate::Connection::abort) was called here.
     AbortedHere,
-    /// The handler left more unread than [`max_unread`](crate::ConnOptions::max_unread), or than
-    /// the budget of the loop.
+    /// The handler left [`max_unread`](crate::ConnOptions::max_unread) bytes unread, or more than
+    /// its share while the loop is over its budget.
     InputTooLarge,
     /// A server or program that shuts down closed it.
     ShutDown,

@@ -39,6 +39,8 @@ use crate::{
 /// # Not promised
 ///
 /// - The order of events of different connections.
+/// - That timers, posts and accepts come before the reads of a turn: take events until there are no
+///   more, then poll.
 /// - That a [`Event::Data`] holds what the peer sent in one piece; TCP has no messages.
 ///
 /// # Examples

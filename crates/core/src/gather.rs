@@ -50,10 +50,11 @@ impl<S: System> EventLoop<S> {
         self.send_unusual(id, bytes)
     }
 
-    /// Sends the `len` bytes at `address` if they lie in the memory that
+    /// For the C ABI: sends the `len` bytes at `address` if they lie in the memory that
     /// [`take_data`](Self::take_data) handed out, and nothing stands in the way. Then they are not
     /// even copied: that memory does not change before they leave. Otherwise false, with nothing
     /// changed; [`send`](Self::send) takes any bytes or says why not.
+    #[doc(hidden)]
     #[inline(always)]
     pub fn send_in_place(&mut self, id: ConnId, address: usize, len: usize) -> bool {
         let start = address.wrapping_sub(self.read_buf.as_ptr().addr());

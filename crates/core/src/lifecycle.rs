@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::conn::{DeadlineKind, Flags, NEVER, after};
+use crate::conn::{DeadlineKind, Flags, MIN_READ, NEVER, after};
 use crate::deadlines::{DeadlineId, Owner};
 use crate::event_loop::EventLoop;
 use crate::receive::errno_reason;
@@ -151,6 +151,9 @@ impl<S: System> EventLoop<S> {
     /// Reads what a closing connection still gets, to see the peer finish. Only for visits: it
     /// overwrites the shared buffer, which a handler may be looking at.
     pub(crate) fn discard_input(&mut self, slot: u32) {
+        if self.read_buf.is_empty() {
+            self.read_buf.resize(MIN_READ as usize, 0);
+        }
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -162,7 +165,7 @@ impl<S: System> EventLoop<S> {
             return;
         }
         for _ in 0..DISCARDS {
-            if !conn.flags.any(Flags::READABLE) || size == 0 {
+            if !conn.flags.any(Flags::READABLE) {
                 return;
             }
             match self.sys.recv(socket, &mut self.read_buf) {
@@ -196,7 +199,8 @@ impl<S: System> EventLoop<S> {
         if let Err(e) = self.sys.shutdown_write(socket) {
             return self.terminate(slot, errno_reason(e));
         }
-        if conn.flags.any(Flags::EOF) {
+        // An end of stream that is still to be told closes after it was.
+        if conn.flags.any(Flags::EOF) && !conn.flags.any(Flags::TELL_END) {
             self.begin_close(slot, CloseReason::PeerFinished, None);
         }
     }

@@ -12,7 +12,8 @@ use std::time::Duration;
 pub struct LoopOptions {
     /// What all connections together may hold queued and unread; above it `send` answers
     /// `QueueFull` where something is queued already, those with a queue are not read from, and
-    /// one that leaves more unread is closed as `InputTooLarge`. Default 1 GiB.
+    /// one that leaves more unread than its
+    /// even share is closed as `InputTooLarge`. Default 1 GiB.
     pub memory_budget: usize,
     /// Connections whose readiness one turn takes from the kernel. Default 1,024.
     pub events_per_turn: usize,
@@ -48,13 +49,16 @@ pub struct ConnOptions {
     pub low_mark: usize,
     /// While more than this waits, `send` answers `QueueFull`. Default 4 MiB.
     pub send_cap: usize,
-    /// Unread bytes a handler may leave. Default 1 MiB.
+    /// A connection whose handler leaves so many bytes unread is closed as `InputTooLarge`.
+    /// Default 1 MiB.
     pub max_unread: usize,
     /// Close when no byte moved in either direction for so long. Default none.
     pub idle_timeout: Option<Duration>,
     /// Close when the peer takes no byte of a waiting queue for so long. Default none.
     pub write_stall_timeout: Option<Duration>,
-    /// How long a close may take to flush what is queued and see the peer finish. Default 10 s.
+    /// How long a close may take to flush what is queued. After an end of stream it counts anew
+    /// whenever the peer takes something: it is owed its bytes, however slowly it reads. Default
+    /// 10 s.
     pub close_timeout: Duration,
 }
 

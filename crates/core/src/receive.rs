@@ -102,6 +102,7 @@ impl<S: System> EventLoop<S> {
     }
 
     fn keep_some(&mut self, slot: u32, left: Range<usize>) {
+        let live = self.conns.len();
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -117,8 +118,9 @@ impl<S: System> EventLoop<S> {
             }
             self.buffered += left.len();
         }
-        let too_much = conn.unread.len() >= conn.options.max_unread
-            || self.buffered > self.options.memory_budget;
+        let share = self.options.memory_budget / live.max(1);
+        let over_budget = self.buffered > self.options.memory_budget && conn.unread.len() > share;
+        let too_much = over_budget || conn.unread.len() >= conn.options.max_unread;
         if too_much && !conn.flags.any(Flags::PAUSED | Flags::EOF) {
             self.terminate(slot, CloseReason::InputTooLarge);
         }

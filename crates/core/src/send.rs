@@ -31,10 +31,20 @@ impl<S: System> EventLoop<S> {
         if conn.flags.any(Flags::NO_SEND) {
             return refused(ErrorKind::Closing);
         }
+        if conn.flags.any(Flags::WRITABLE) && conn.queue.len() > conn.options.send_cap {
+            self.flush(slot); // The kernel was not asked yet: it may take all of it.
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return refused(ErrorKind::BadHandle);
+        };
+        if conn.flags.any(Flags::DEAD) {
+            return refused(ErrorKind::Closing);
+        }
         let waiting = conn.queue.len();
-        if waiting > conn.options.send_cap
-            || (waiting > 0 && self.buffered > self.options.memory_budget)
-        {
+        let over_budget = waiting > 0 && self.buffered > self.options.memory_budget;
+        if waiting > conn.options.send_cap || over_budget {
+            self.congest(slot);
+            self.soil(slot);
             return refused(ErrorKind::QueueFull);
         }
         if bytes.is_empty() {
@@ -95,10 +105,14 @@ impl<S: System> EventLoop<S> {
         conn.active_at = self.now;
         let rest = &bytes[taken.saturating_sub(waiting)..];
         if taken == waiting + bytes.len() {
+            if waiting > 0 {
+                self.queue_waits(slot);
+            }
             return Ok(());
         }
         if !conn.queue.push(rest, &mut self.pool) {
             if rest.len() == bytes.len() {
+                self.stall(slot);
                 return Err(Error::new("send", ErrorKind::OutOfMemory));
             }
             // A part has left: without the rest the stream would have a hole.
@@ -180,17 +194,15 @@ impl<S: System> EventLoop<S> {
         };
         let waiting = conn.queue.len();
         let closing = conn.flags.any(Flags::CLOSING);
-        if waiting > conn.options.high_mark && !conn.flags.any(Flags::CONGESTED) && !closing {
-            conn.flags.set(Flags::CONGESTED | Flags::TELL_CONGESTED);
-            if conn.options.auto_pause {
-                conn.flags.set(Flags::HELD);
-            }
-            self.counters.congested += 1;
-        } else if waiting <= conn.options.low_mark && conn.flags.take(Flags::CONGESTED) && !closing
-        {
-            conn.flags.clear(Flags::HELD);
-            conn.flags.set(Flags::TELL_DRAINED);
+        let over_budget = waiting > 0 && self.buffered > self.options.memory_budget;
+        if waiting > conn.options.high_mark && !closing {
+            self.congest(slot);
+        } else if waiting <= conn.options.low_mark && !over_budget && !closing {
+            conn.relieve();
         }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if waiting > 0 {
             if conn.options.write_stall_timeout.is_some() || closing {
                 self.arm(slot);
@@ -203,6 +215,25 @@ impl<S: System> EventLoop<S> {
         }
         self.feed_starved();
         self.requeue(slot);
+    }
+
+    /// Above the high mark, or a send was refused: `Congested` is told, and `Drained` will be.
+    fn congest(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.flags.any(Flags::CONGESTED) {
+            return;
+        }
+        conn.flags.set(Flags::CONGESTED);
+        // A `Drained` that was not told yet is no longer true.
+        if !conn.flags.take(Flags::TELL_DRAINED) {
+            conn.flags.set(Flags::TELL_CONGESTED);
+        }
+        if conn.options.auto_pause {
+            conn.flags.set(Flags::HELD);
+        }
+        self.counters.congested += 1;
     }
 
     /// Over the budget, a connection with a queue is not read from until the loop is below it.
@@ -227,6 +258,9 @@ impl<S: System> EventLoop<S> {
             // The slot may have a new tenant by now; a visit too many does no harm.
             if let Some(conn) = self.conns.get_mut(slot) {
                 conn.flags.clear(Flags::STARVED);
+                if conn.queue.len() <= conn.options.low_mark {
+                    conn.relieve();
+                }
                 self.requeue(slot);
             }
         }

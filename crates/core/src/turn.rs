@@ -54,8 +54,8 @@ impl<S: System> EventLoop<S> {
                 None => self.look_at_other(report),
             }
         }
+        self.feed_starved();
         self.line.extend(self.later.drain(..));
-        self.accepts_left = ACCEPTS_A_TURN;
         self.accepts_left = ACCEPTS_A_TURN;
     }
 
@@ -81,12 +81,13 @@ impl<S: System> EventLoop<S> {
         self.has_read(slot, outcome).then_some(ConnId(report.token))
     }
 
-    /// All that is unread of the connection whose `Data` is being handled, which is consumed by
+    /// For the C ABI: all that is unread of the connection whose `Data` is being handled, which is consumed by
     /// this. The bytes stay where they are until the next call of `poll`, `next_event` or
     /// `next_data`, whatever becomes of the connection.
     ///
     /// `None` when no `Data` is being handled, or when some of it was left over from an earlier
     /// one: then [`Connection::received`](crate::Connection::received) has it.
+    #[doc(hidden)]
     #[inline]
     pub fn take_data(&mut self) -> Option<&[u8]> {
         let Current::Data(_) = self.current else {
@@ -192,10 +193,11 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        if conn.flags.any(Flags::IN_LINE) {
+        if conn.flags.any(Flags::IN_LINE) || self.current == Current::Closed(slot) {
             return;
         }
-        if conn.flags.any(Flags::URGENT) {
+        let answered = conn.flags.any(Flags::CONNECTING) && conn.flags.any(Flags::WRITABLE);
+        if answered || conn.flags.any(Flags::URGENT) {
             conn.flags.set(Flags::IN_LINE);
             self.line.push_back(slot);
         } else if conn.flags.any(Flags::OFFER) || conn.wants_read() {

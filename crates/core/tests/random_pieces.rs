@@ -116,7 +116,7 @@ fn echo<S: System>(el: &mut EventLoop<S>, conn: ConnId, random: &mut Random) {
         4 => {
             let copy = view.received().to_vec();
             view.consume(n);
-            view.unread(&copy).unwrap();
+            view.put_back(&copy).unwrap();
         }
         _ => {} // Leaves all of it for the next event.
     }
@@ -272,7 +272,7 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
                         4 | 5 => view.resume(),
                         6 => view.set_auto_pause(random.below(2) == 0),
                         7 => view.set_idle_timeout(Some(Duration::from_millis(random.below(4000)))),
-                        8 => drop(view.unread(&bytes[..bytes.len().min(100)])),
+                        8 => drop(view.put_back(&bytes[..bytes.len().min(100)])),
                         9 => drop(view.flush()),
                         10..14 => drop(view.send_received(random.below(5000) as usize)),
                         14 | 15 => view.consume(random.below(8000) as usize),

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use echoloop_core::{
-    ConnId, ConnectOptions, Connection, Counters, Error, EventLoop, ListenerId, Remote, TimerId,
-    TimerSpec,
+    ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, EventLoop, ListenerId, Remote,
+    TimerId, TimerSpec,
 };
 
 /// The loop as a hook sees it: all of [`EventLoop`] but `poll` and `next_event`, so a nested poll
@@ -23,11 +23,16 @@ use echoloop_core::{
 pub struct Context<'a> {
     el: &'a mut EventLoop,
     drain: &'a mut bool,
+    draining: bool,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(el: &'a mut EventLoop, drain: &'a mut bool) -> Self {
-        Self { el, drain }
+    pub(crate) fn new(el: &'a mut EventLoop, drain: &'a mut bool, draining: bool) -> Self {
+        Self {
+            el,
+            drain,
+            draining,
+        }
     }
 
     /// A view of a connection.
@@ -44,8 +49,12 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::connect`].
+    /// As [`EventLoop::connect`]; [`ErrorKind::Closing`](crate::ErrorKind::Closing) while the
+    /// server drains, or else the drain might never end.
     pub fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<ConnId, Error> {
+        if self.draining {
+            return Err(Error::new("connect", ErrorKind::Closing).at(addr));
+        }
         self.el.connect(addr, options)
     }
 

@@ -124,10 +124,10 @@ impl Server {
             }
             log::debug!("waiting for the next event");
             self.poll(None)?;
-            let mut drain = false;
+            let (mut drain, draining) = (false, self.drain.is_some());
             loop {
                 if let Some(conn) = self.el.next_data() {
-                    hooks.on_data(&mut Context::new(&mut self.el, &mut drain), conn);
+                    hooks.on_data(&mut Context::new(&mut self.el, &mut drain, draining), conn);
                 } else if let Some(event) = self.next_event() {
                     self.call(hooks, event, &mut drain);
                 } else {
@@ -211,7 +211,7 @@ impl Server {
     }
 
     fn call(&mut self, hooks: &mut impl Hooks, event: ServerEvent, drain: &mut bool) {
-        let cx = &mut Context::new(&mut self.el, drain);
+        let cx = &mut Context::new(&mut self.el, drain, self.drain.is_some());
         let event = match event {
             ServerEvent::Loop(event) => event,
             ServerEvent::Tick => return hooks.on_tick(cx),

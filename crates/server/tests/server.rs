@@ -1,14 +1,14 @@
 //! The policy of a server: limits, ticks and the drain, with real clients.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use echoloop_server::{
-    CloseReason, ConnId, ConnOptions, Context, Echo, Error, Hooks, ListenOptions, ListenerId,
-    Remote, Report, Server, ServerBuilder, ServerCounters,
+    CloseReason, ConnId, ConnOptions, ConnectOptions, Context, Echo, Error, Hooks, ListenOptions,
+    ListenerId, Remote, Report, Server, ServerBuilder, ServerCounters,
 };
 
 /// No test waits longer than this for anything.
@@ -309,4 +309,40 @@ fn several_addresses_of_both_families_are_served() {
     });
     server.run(&mut Echo).unwrap();
     clients.join().unwrap();
+}
+
+/// Connects again whenever a connection ends.
+struct Reconnects {
+    to: SocketAddr,
+    refused: Option<Error>,
+}
+
+impl Reconnects {
+    fn connect(&mut self, cx: &mut Context<'_>) {
+        self.refused = cx.connect(self.to, &ConnectOptions::default()).err();
+    }
+}
+
+impl Hooks for Reconnects {
+    fn on_post(&mut self, cx: &mut Context<'_>, _: u64) {
+        self.connect(cx);
+    }
+    fn on_close(&mut self, cx: &mut Context<'_>, _: ConnId, _: CloseReason, _: u64) {
+        self.connect(cx);
+    }
+}
+
+#[test]
+fn a_drain_ends_although_a_hook_connects_again_and_again() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut server = Server::builder().build().unwrap();
+    let remote = server.remote();
+    remote.post(1).unwrap();
+    remote.stop().unwrap();
+    let mut hooks = Reconnects { to, refused: None };
+    server.run(&mut hooks).unwrap();
+    let why = hooks.refused.expect("a connect while draining is refused");
+    assert_eq!(why.kind(), echoloop_server::ErrorKind::Closing);
 }

@@ -13,7 +13,7 @@
 //!    register; the loop calls `register` once, with a token, and never again.
 //! 3. **Readiness is edge-triggered.** After a call answered `EAGAIN`, or read or wrote less than
 //!    it was offered, the next `wait` after the socket becomes ready again reports it. Between
-//!    those it may report at any time, also wrongly: readiness is a hint.
+//!    those it may report at any time, also wrongly: readiness is a hint (save for a connect, 10).
 //! 4. **A short read means drained**, unless the report carried `read_closed` or `error`: then end
 //!    of stream or the error is still to be read, and no further report will come for it.
 //! 5. **`wait` answers `EINTR` when a signal came**, and then has reported nothing.

@@ -60,7 +60,7 @@ impl System for Os {
             let plain = Readiness::default()
                 .and(Readiness::READABLE, event.is_readable())
                 .and(Readiness::WRITABLE, event.is_writable());
-            let readiness = if event.is_error() || event.is_read_closed() {
+            let readiness = if event.is_error() || event.is_read_closed() || event.is_priority() {
                 let failed = event.is_error() || event.is_write_closed();
                 plain
                     .and(Readiness::READ_CLOSED, true)
@@ -86,6 +86,10 @@ impl System for Os {
 
     fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {
         let both = Interest::READABLE | Interest::WRITABLE;
+        // recv(2) stops short at urgent data (tcp(7)): without this, what comes after it would wait
+        // for the next arrival.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let both = both | Interest::PRIORITY;
         self.registry
             .register(
                 &mut SourceFd(&socket.as_raw_fd()),

@@ -219,7 +219,6 @@ impl Peer {
     }
 
     /// Takes what has arrived, at most `most` bytes.
-    #[must_use]
     pub fn receive(&self, most: usize) -> Vec<u8> {
         let mut net = self.net.borrow_mut();
         let arrived = &mut net.sockets[self.index].to_peer;
