@@ -20,6 +20,9 @@
  *         fprintf(stderr, "%s\n", echoloop_last_error());
  *     echoloop_free(loop);
  *
+ *     cargo build --release -p echoloop-capi
+ *     cc -Iinclude echo.c -o echo -Ltarget/release -lecholoop -Wl,-rpath,$PWD/target/release
+ *
  * There are two ways to receive: callbacks (echoloop_run() with a struct of hooks) and batches
  * (echoloop_poll_batch() fills an array of events). A server (echoloop_server_new()) is a loop
  * with a maximum of connections, a tick and a graceful drain. examples-c/ has whole programs.
@@ -47,7 +50,8 @@
  *
  * Handles are typed pointers whose value is not an address: kind, loop, slot and generation. NULL
  * is no handle. A handle that is stale, freed twice, of another kind, made up or NULL gets
- * ECHOLOOP_EBADHANDLE from every function, and never reaches another object. Handles may be
+ * ECHOLOOP_EBADHANDLE from every function, and never reaches another object (a made-up value that
+ * equals a living handle is that handle). Handles may be
  * copied, compared and kept; they own nothing.
  *
  *     made by                          ends by
@@ -67,13 +71,16 @@
  * whoever closed it. Sends never block, keep order, and take all bytes or none. Above high_mark
  * queued bytes a connection is CONGESTED and not read from until it is DRAINED; above send_cap
  * sends are refused. Bytes left unread are offered again with what comes next, so a message in
- * parts needs no second buffer. No peer can raise SIGPIPE.
+ * parts needs no second buffer. No peer can raise SIGPIPE. A program that talks to all of its
+ * connections keeps a list of its own; a server can flush and close them all (a drain), a plain
+ * loop only ends them with its free.
  *
  * POINTERS
  *
  * What you pass (data, addr, options) is read before the call returns, and not kept; only user
  * pointers are kept, and never followed. It must be readable for its length, and what is to be
- * written (out, buf, events) writable. A pointer that must not be NULL gets ECHOLOOP_ENULL.
+ * written (out, buf, events) writable. A pointer that must not be NULL gets ECHOLOOP_ENULL, before
+ * anything else is looked at.
  *
  *     you get                          valid until
  *     data in on_data                  the callback returns, also if it closes the connection
@@ -666,7 +673,8 @@ typedef struct echoloop_hooks {
     void (*on_open)(void *user, struct echoloop_conn *conn, struct echoloop_listener *listener);
     /**
      * Bytes arrived. data is readable until the callback returns. Returns how many bytes it used;
-     * the rest is offered again, together with what arrives next. NULL: all bytes are dropped.
+     * the rest is offered again, together with what arrives next. More than len counts as len, and
+     * is told to on_error. NULL: all bytes are dropped.
      */
     size_t (*on_data)(void *user, struct echoloop_conn *conn, const uint8_t *data, size_t len);
     /**
@@ -687,7 +695,7 @@ typedef struct echoloop_hooks {
      * The connection has ended; called exactly once for each that was opened or asked for. reason
      * is ECHOLOOP_CLOSE_... or -errno (of a failed connect, for example), unsent the bytes that
      * were sent and never left. The handle is stale when the callback returns: free what its user
-     * pointer names here.
+     * pointer names here. It is not called for those that end with the free of their loop.
      */
     void (*on_close)(void *user, struct echoloop_conn *conn, int reason, uint64_t unsent);
     /**
@@ -1077,8 +1085,10 @@ int echoloop_server_run(struct echoloop_server *server,
                         struct echoloop_report *report);
 
 /**
- * Begins to drain, as a stop does. echoloop_server_run() returns when it has ended; in a program
- * that polls, echoloop_server_report() tells when.
+ * Begins to drain, as a stop does: no more is accepted, and every connection is flushed and closed
+ * within the drain deadline. A second call cuts what is left. echoloop_server_run() returns when
+ * it has ended; in a program that polls, echoloop_server_report() tells when. A server drains
+ * once: from then on it neither listens nor connects (ECHOLOOP_ECLOSING).
  */
 int echoloop_server_drain(struct echoloop_server *server);
 

@@ -41,6 +41,49 @@ fn the_first_screen_says_what_to_try_and_it_works() {
 }
 
 #[test]
+fn a_standard_output_that_is_closed_or_full_is_no_concern_of_the_clients() {
+    for output in ["/dev/full", "closed pipe"] {
+        let port = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = port.local_addr().expect("a bound socket");
+        drop(port);
+        let mut serve = Face::Rust.program();
+        serve.args(["serve", "--listen", &address.to_string()]);
+        serve.stdin(Stdio::null()).stderr(Stdio::piped());
+        if output == "/dev/full" {
+            let full = File::create(output).expect("/dev/full can be opened");
+            serve.stdout(full);
+        } else {
+            let (reader, writer) = io::pipe().expect("a pipe");
+            drop(reader);
+            serve.stdout(writer);
+        }
+        let mut server = Process::spawn_as_is(serve);
+        let reached = || TcpStream::connect(address).ok();
+        drop(until("the server can be reached", PATIENCE, reached));
+        Client::connect(address).echo(b"hello");
+        server.signal(Signal::SIGTERM);
+        let status = server.wait(PATIENCE);
+        assert!(
+            status.success(),
+            "{output}: {status}, {:?}",
+            server.stderr()
+        );
+    }
+}
+
+#[test]
+fn a_signal_right_after_the_first_line_drains() {
+    for _ in 0..20 {
+        let mut serve = Face::Rust.program();
+        serve.args(["serve", "--listen", "127.0.0.1:0"]);
+        let mut server = Process::spawn(serve);
+        server.says("listening on", PATIENCE);
+        server.signal(Signal::SIGTERM);
+        assert!(server.wait(PATIENCE).success());
+    }
+}
+
+#[test]
 fn a_port_in_use_is_said_in_one_line_with_what_to_do() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = other.local_addr().expect("a bound socket").to_string();

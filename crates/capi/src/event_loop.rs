@@ -149,6 +149,9 @@ pub unsafe extern "C" fn echoloop_connect(
             options.local = Some(unsafe { address("connect, local address", given.local) }?);
         }
         let conn = lend_server("connect", raw(r#loop), Kind::Loop, |server| {
+            if server.is_draining() {
+                return Err(Refused::new("connect", crate::ECHOLOOP_ECLOSING));
+            }
             Ok(server.event_loop().connect(addr, &options)?)
         })?;
         // SAFETY: header, "Pointers": out is writable for a handle; it is not NULL.

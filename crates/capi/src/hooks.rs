@@ -27,7 +27,8 @@ pub struct echoloop_hooks {
         ),
     >,
     /// Bytes arrived. data is readable until the callback returns. Returns how many bytes it used;
-    /// the rest is offered again, together with what arrives next. NULL: all bytes are dropped.
+    /// the rest is offered again, together with what arrives next. More than len counts as len, and
+    /// is told to on_error. NULL: all bytes are dropped.
     pub on_data: Option<
         unsafe extern "C-unwind" fn(
             user: *mut c_void,
@@ -50,7 +51,7 @@ pub struct echoloop_hooks {
     /// The connection has ended; called exactly once for each that was opened or asked for. reason
     /// is ECHOLOOP_CLOSE_... or -errno (of a failed connect, for example), unsent the bytes that
     /// were sent and never left. The handle is stale when the callback returns: free what its user
-    /// pointer names here.
+    /// pointer names here. It is not called for those that end with the free of their loop.
     pub on_close: Option<
         unsafe extern "C-unwind" fn(
             user: *mut c_void,

@@ -118,11 +118,16 @@ pub unsafe extern "C" fn echoloop_server_run(
     }))
 }
 
-/// Begins to drain, as a stop does. echoloop_server_run() returns when it has ended; in a program
-/// that polls, echoloop_server_report() tells when.
+/// Begins to drain, as a stop does: no more is accepted, and every connection is flushed and closed
+/// within the drain deadline. A second call cuts what is left. echoloop_server_run() returns when
+/// it has ended; in a program that polls, echoloop_server_report() tells when. A server drains
+/// once: from then on it neither listens nor connects (ECHOLOOP_ECLOSING).
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_server_drain(server: *mut echoloop_server) -> c_int {
     returned(lend_server("drain", raw(server), Kind::Server, |server| {
+        if server.is_draining() {
+            server.abort_all();
+        }
         server.drain();
         Ok(0)
     }))
@@ -192,7 +197,13 @@ fn serve(
 ) -> Result<Report, Refused> {
     let drained = match hooks {
         Some(hooks) => run::until_drained(cell, hooks, user)?,
-        None => Some(cell.server.borrow_mut().run(&mut Echo)?),
+        None => {
+            let mut server = cell.server.borrow_mut();
+            if cell.stop.take() {
+                server.drain();
+            }
+            Some(server.run(&mut Echo)?)
+        }
     };
     drained.ok_or_else(|| Refused::new("run server", ECHOLOOP_ECLOSED))
 }

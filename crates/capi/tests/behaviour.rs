@@ -394,6 +394,47 @@ fn a_server_drains_on_stop_and_reports_it() {
 }
 
 #[test]
+fn a_stop_before_an_echo_server_runs_is_remembered() {
+    let server = unsafe { echoloop_server_new(ptr::null()) };
+    assert_eq!(echoloop_stop(echoloop_server_loop(server)), 0);
+    let (none, user) = (ptr::null(), ptr::null_mut());
+    assert_eq!(
+        unsafe { echoloop_server_run(server, none, user, ptr::null_mut()) },
+        0
+    );
+    assert_eq!(echoloop_server_free(server), 0);
+}
+
+#[test]
+fn a_server_drains_once_and_a_second_drain_cuts() {
+    let server = unsafe { echoloop_server_new(ptr::null()) };
+    let el = echoloop_server_loop(server);
+    let addr = listen(el);
+    let mut client = TcpStream::connect(&addr).unwrap();
+    let mut event: [echoloop_event; 1] = unsafe { std::mem::zeroed() };
+    let mut poll = || unsafe { echoloop_poll_batch(el, event.as_mut_ptr(), 1, 20_000_000) };
+    while poll() != 1 {}
+    assert_eq!(echoloop_server_drain(server), 0);
+    let text = CString::new(addr).unwrap();
+    let mut listener = ptr::null_mut();
+    let listened = unsafe { echoloop_listen(el, text.as_ptr(), ptr::null(), &mut listener) };
+    assert_eq!(listened, ECHOLOOP_ECLOSING);
+    let mut conn = ptr::null_mut();
+    let connected = unsafe { echoloop_connect(el, text.as_ptr(), ptr::null(), &mut conn) };
+    assert_eq!(connected, ECHOLOOP_ECLOSING);
+    assert_eq!(echoloop_server_drain(server), 0);
+    while poll() != 1 {}
+    while unsafe { echoloop_server_report(server, ptr::null_mut()) } == 0 {
+        poll();
+    }
+    // Cut, not closed: the end of stream of the first drain, then a reset, or that alone.
+    let mut end = Vec::new();
+    let _ = client.read_to_end(&mut end);
+    assert!(end.is_empty());
+    assert_eq!(echoloop_server_free(server), 0);
+}
+
+#[test]
 fn a_stop_before_the_run_is_remembered() {
     let el = new_loop();
     assert_eq!(echoloop_stop(el), 0);

@@ -1,12 +1,13 @@
 //! `echoloop serve`: the echo server, on a sensible default.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use echoloop_server::{
-    CloseReason, ConnId, Context, Echo, Error, ErrorKind, Hooks, ListenerId, Report, Server,
+    CloseReason, ConnId, Context, Echo, Error, ErrorKind, Hooks, ListenerId, Report, Seldom, Server,
 };
 
 use crate::stats::{Stats, bytes};
@@ -29,17 +30,32 @@ pub(crate) struct Args {
     stats: Option<Duration>,
 }
 
+/// Prints to standard output; a closed one is not our concern, the clients are.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// Prints to standard error, likewise.
+macro_rules! complain {
+    ($($text:tt)*) => {{
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
+
 /// Where the loop has nothing to print, it still says now and then that it waited.
 const QUIET_TICK: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(args: &Args) -> Result<(), String> {
     raise_descriptor_limit();
     let mut server = build(args)?;
-    greet(&server);
     end_by_signal(&server)?;
+    greet(&server);
     let mut hooks = Service {
         stats: args.stats.map(|_| Stats::new()),
         refused: 0,
+        errors_told: Seldom::default(),
     };
     let report = server.run(&mut hooks).map_err(|e| e.to_string())?;
     if let Some(stats) = &hooks.stats {
@@ -91,11 +107,11 @@ fn greet(server: &Server) {
     let addrs = server.local_addrs();
     for addr in &addrs {
         log::debug!("starting up on {addr}");
-        println!("listening on {addr}");
+        say!("listening on {addr}");
     }
     if let Some(addr) = addrs.first() {
-        println!("try:  printf hello | nc -N {} {}", addr.ip(), addr.port());
-        println!("      Ctrl-C drains and prints the totals; RUST_LOG=debug tells what happens");
+        say!("try:  printf hello | nc -N {} {}", addr.ip(), addr.port());
+        say!("      Ctrl-C drains and prints the totals; RUST_LOG=debug tells what happens");
     }
 }
 
@@ -105,32 +121,34 @@ fn end_by_signal(server: &Server) -> Result<(), String> {
     let asked = AtomicBool::new(false);
     ctrlc::set_handler(move || {
         if asked.swap(true, Ordering::Relaxed) || remote.stop().is_err() {
-            eprintln!("echoloop: ended at once");
+            complain!("echoloop: ended at once");
             std::process::exit(130); // 128 + SIGINT, as a shell has it.
         }
-        eprintln!("echoloop: draining; once more to end at once");
+        complain!("echoloop: draining; once more to end at once");
     })
     .map_err(|e| format!("signals can't be handled: {e}"))
 }
 
 fn print_totals(server: &mut Server, report: Report) {
     let (own, counters) = (server.counters(), *server.event_loop().counters());
-    println!(
+    say!(
         "served {} connections, {} refused, {} timed out, at most {} at a time",
         counters.accepted - own.refused,
         own.refused,
         own.timed_out,
         own.most_open
     );
-    println!(
+    say!(
         "received {} in {} reads, sent {}",
         bytes(counters.bytes_received as f64),
         counters.reads,
         bytes(counters.bytes_sent as f64)
     );
-    println!(
+    say!(
         "drained: {} closed clean, {} aborted, {} bytes lost",
-        report.closed_clean, report.aborted, report.bytes_lost
+        report.closed_clean,
+        report.aborted,
+        report.bytes_lost
     );
 }
 
@@ -158,6 +176,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 struct Service {
     stats: Option<Stats>,
     refused: u64,
+    errors_told: Seldom,
 }
 
 impl Hooks for Service {
@@ -198,6 +217,8 @@ impl Hooks for Service {
     }
 
     fn on_error(&mut self, cx: &mut Context<'_>, error: Error) {
-        Echo.on_error(cx, error);
+        if self.errors_told.tell(cx.now()).is_some() {
+            Echo.on_error(cx, error);
+        }
     }
 }

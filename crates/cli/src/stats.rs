@@ -46,7 +46,7 @@ impl Stats {
     /// Leaves the live line, so that what follows starts on one of its own.
     pub(crate) fn finish(&self) {
         if self.live {
-            println!();
+            let _ = writeln!(io::stdout());
         }
     }
 }

@@ -35,6 +35,7 @@ mod context;
 mod echo;
 mod hooks;
 mod report;
+mod seldom;
 mod server;
 
 pub use builder::ServerBuilder;
@@ -42,6 +43,7 @@ pub use context::Context;
 pub use echo::Echo;
 pub use hooks::Hooks;
 pub use report::{Report, ServerCounters};
+pub use seldom::Seldom;
 pub use server::{Server, ServerEvent};
 
 #[doc(no_inline)]

@@ -11,6 +11,7 @@ use echoloop_core::{
     TimerId,
 };
 
+use crate::seldom::Seldom;
 use crate::{Context, Hooks, Report, ServerBuilder, ServerCounters};
 
 /// A server on one thread.
@@ -23,6 +24,7 @@ pub struct Server {
     counters: ServerCounters,
     /// Refused connections whose `Closed` is still to come, within this turn.
     refused: Vec<ConnId>,
+    refusals_told: Seldom,
 }
 
 /// What [`Server::next_event`] hands out.
@@ -61,6 +63,7 @@ impl Server {
             drain: None,
             counters: ServerCounters::default(),
             refused: Vec::new(),
+            refusals_told: Seldom::default(),
         };
         for addr in addresses {
             server.listen(addr, None)?;
@@ -72,12 +75,15 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::listen`].
+    /// As [`EventLoop::listen`]; [`ErrorKind::Closing`] once a drain has begun.
     pub fn listen(
         &mut self,
         addr: SocketAddr,
         options: Option<&ListenOptions>,
     ) -> Result<ListenerId, Error> {
+        if self.is_draining() {
+            return Err(Error::new("listen", ErrorKind::Closing).at(addr));
+        }
         let id = self
             .el
             .listen(addr, options.unwrap_or(&self.policy.listen))?;
@@ -195,6 +201,13 @@ impl Server {
         }
     }
 
+    /// Whether a drain has begun. A server drains once: from then on it neither listens nor
+    /// connects, and [`run`](Self::run) returns the report of that drain.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.drain.is_some()
+    }
+
     /// Cuts every connection that is left.
     pub fn abort_all(&mut self) {
         for id in self.el.connections() {
@@ -260,7 +273,14 @@ impl Server {
         conn.abort();
         self.refused.push(id);
         self.counters.refused += 1;
-        log::warn!("refused {peer}: the maximum of {max} connections is reached");
+        if let Some(untold) = self.refusals_told.tell(self.el.now()) {
+            let more = if untold > 0 {
+                format!(" ({untold} more since the last such line)")
+            } else {
+                String::new()
+            };
+            log::warn!("refused {peer}: the maximum of {max} connections is reached{more}");
+        }
         Some(ServerEvent::Refused { peer })
     }
 
