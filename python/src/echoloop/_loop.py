@@ -328,11 +328,13 @@ class Loop:
                 self._disarm()
         finally:
             self._running = False
+            self._stopping = False
 
     def stop(self) -> None:
         """Makes :meth:`run` return when the handlers of this turn are done.
 
-        Before ``run`` it is remembered: the next ``run`` takes one turn without waiting.
+        Before ``run`` or ``run_once`` it is remembered: the next one takes one turn without
+        waiting. :meth:`drain` does not heed it.
         """
         self._check()
         self._stopping = True
@@ -350,6 +352,7 @@ class Loop:
             listener.close()
         for transport in list(self._transports.values()):
             transport.close()
+        self._stopping = False
         end = self.time() + timeout
         while self._transports and self.time() < end:
             self.run_once(end - self.time())
