@@ -55,6 +55,15 @@ class Serve(ServeCase):
             self.assertEqual(code, 0)
             self.assertIn("served 1 connections, 0 refused, 0 cut at the end", out)
 
+    def test_a_sigterm_right_after_the_first_line_drains_too(self) -> None:
+        """Regression: the handlers were installed after the first line was out."""
+        for _ in range(8):
+            program, _address = self.start()
+            program.process.send_signal(signal.SIGTERM)
+            code, out, _ = program.wait()
+            self.assertEqual(code, 0)
+            self.assertIn("served 0 connections", out)
+
     def test_a_second_signal_ends_at_once(self) -> None:
         program, address = self.start()
         peer = self.peer(address)

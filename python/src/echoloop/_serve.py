@@ -41,14 +41,14 @@ class EchoService:
     def serve(self, addresses: list[str]) -> None:
         """Serves until SIGINT or SIGTERM, then drains; a second one ends at once."""
         with self._loop:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, self._end)
             listeners = [self._listen(address) for address in addresses]
             for listener in listeners:
                 print(f"listening on {listener}")
             host, port = listeners[0].address[:2]
             print(f"try:  printf hello | nc -N {host} {port}")
             print("      Ctrl-C drains and prints the totals", flush=True)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, self._end)
             self._loop.run()
             late = self._loop.drain()
         print(f"served {self.served} connections, {self.refused} refused, {late} cut at the end")
