@@ -2,8 +2,8 @@
 //!
 //! The rule: an idle connection owns no memory but this struct. What is to be done for a
 //! connection is always visible in its flags, so it needs no queue of its own, and it stands in
-//! the loop's line at most once. `io` moves the bytes, `lifecycle` ends it, `connection` is what a
-//! program sees of it.
+//! the loop's line at most once. `receive`, `gather` and `send` move the bytes, `lifecycle` ends
+//! it, `connection` is what a program sees of it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

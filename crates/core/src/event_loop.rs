@@ -2,8 +2,8 @@
 //!
 //! The rule: nothing is borrowed while the program handles an event, and whatever the handler left
 //! to be done is done at the next call of `next_event` or `poll`, before anything else.
-//! This file holds the loop's public face; `turn` decides what comes next, `io` moves bytes,
-//! `accept`, `timer` and `lifecycle` do what their names say.
+//! This file holds the loop's public face; `turn` decides what comes next; `receive`, `gather` and
+//! `send` move bytes; `accept`, `timer` and `lifecycle` do what their names say.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;

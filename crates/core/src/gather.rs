@@ -1,4 +1,5 @@
-//! Gathering: small sends of one handler leave in one call when it ends.
+//! Gathering: small sends of one handler leave in one call when it ends, and what was received is
+//! sent from where it is.
 //!
 //! The rule: what is gathered for a connection comes before anything that is sent on it later, and
 //! after anything that is in its queue; so only a connection without a queue gathers, and whoever

@@ -14,7 +14,8 @@ use crate::receive::errno_reason;
 use crate::sys::System;
 use crate::{CloseReason, Error, ErrorKind};
 
-/// Sends of at least this size go to the kernel at once, uncopied; smaller ones are gathered.
+/// Sends of the program's own bytes of at least this size go to the kernel at once, uncopied;
+/// smaller ones are gathered.
 pub(crate) const DIRECT: usize = 8 << 10;
 
 impl<S: System> EventLoop<S> {

@@ -1,0 +1,124 @@
+//! The network of the simulated system: sockets in a table, and what may befall a call on one.
+//!
+//! The rule: a report is given once, and again only after a call has found the end of what there
+//! is; so edges come exactly where the contract demands them.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+
+use super::SimOptions;
+use crate::sys::{Readiness, Ready};
+use crate::testing::Random;
+
+pub(super) struct Net {
+    pub(super) clock: u64,
+    pub(super) random: Random,
+    pub(super) options: SimOptions,
+    pub(super) sockets: Vec<Socket>,
+    /// What the next connects of the loop meet; established when nothing is planned.
+    pub(super) plans: VecDeque<Plan>,
+    /// Peers of connects of the loop, not yet taken by the test.
+    pub(super) connected: VecDeque<usize>,
+    /// Accepts that answer this error before any other.
+    pub(super) accept_errors: VecDeque<Errno>,
+}
+
+/// What a connect of the loop meets.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Plan {
+    Refused,
+    Silent,
+}
+
+#[derive(Default)]
+pub(super) struct Socket {
+    pub(super) token: Option<u64>,
+    pub(super) open: bool,
+    pub(super) listener: Option<SocketAddr>,
+    pub(super) backlog: VecDeque<usize>,
+    pub(super) to_loop: VecDeque<u8>,
+    pub(super) to_peer: VecDeque<u8>,
+    pub(super) peer_finished: bool,
+    pub(super) loop_finished: bool,
+    pub(super) reset: bool,
+    pub(super) refused: bool,
+    /// Connecting to nobody: never ready.
+    pub(super) silent: bool,
+    /// A read, or write, has found the end since the last report: report again when there is more.
+    pub(super) read_armed: bool,
+    pub(super) write_armed: bool,
+    pub(super) told_end: bool,
+}
+
+impl Net {
+    pub(super) fn open(&mut self) -> usize {
+        let armed = Socket {
+            open: true,
+            read_armed: true,
+            write_armed: true,
+            ..Socket::default()
+        };
+        self.sockets.push(armed);
+        self.sockets.len() - 1
+    }
+
+    pub(super) fn chance(&mut self, one_in: u64) -> bool {
+        one_in != 0 && self.random.one_in(one_in)
+    }
+
+    pub(super) fn interrupts(&mut self) -> bool {
+        self.chance(self.options.interrupt)
+    }
+
+    pub(super) fn refuses_now(&mut self) -> bool {
+        self.chance(self.options.again)
+    }
+
+    /// How many of `n` bytes this call moves.
+    pub(super) fn piece(&mut self, n: usize) -> usize {
+        if n > 1 && self.chance(self.options.cut) {
+            1 + self.random.below(n as u64 - 1) as usize
+        } else {
+            n
+        }
+    }
+
+    /// What may befall a call on a connection before it does anything.
+    pub(super) fn mishap(&mut self, index: usize) -> Result<(), Errno> {
+        if self.interrupts() {
+            return Err(Errno::INTR);
+        }
+        if self.chance(self.options.reset) {
+            self.sockets[index].reset = true;
+        }
+        if self.sockets[index].reset {
+            return Err(Errno::CONNRESET);
+        }
+        Ok(())
+    }
+
+    /// What is to be reported of a socket, if anything.
+    pub(super) fn readiness(&mut self, index: usize) -> Option<Ready> {
+        let room = self.options.buffer;
+        let s = &mut self.sockets[index];
+        let token = s.token.filter(|_| s.open && !s.silent)?;
+        let failed = (s.reset || s.refused) && !s.told_end;
+        let ended = s.peer_finished && !s.told_end;
+        let readable = s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty());
+        let writable = s.write_armed && s.to_peer.len() < room && s.listener.is_none();
+        if !(failed || ended || readable || writable) {
+            return None;
+        }
+        s.read_armed &= !readable;
+        s.write_armed &= !writable;
+        s.told_end |= failed || ended;
+        let readiness = Readiness::default()
+            .and(Readiness::READABLE, readable)
+            .and(Readiness::WRITABLE, writable)
+            .and(Readiness::READ_CLOSED, ended)
+            .and(Readiness::ERROR, failed);
+        Some(Ready { token, readiness })
+    }
+}

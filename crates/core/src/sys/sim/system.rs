@@ -1,0 +1,188 @@
+//! The calls of the contract on the simulated network.
+
+use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::net::Plan;
+use super::{Sim, SimSocket};
+use crate::sys::{Readiness, Ready, System, WAKER, Waker};
+use crate::{ConnectOptions, ListenOptions};
+
+impl System for Sim {
+    type Socket = SimSocket;
+
+    fn now(&self) -> u64 {
+        self.net.borrow().clock
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno> {
+        let net = &mut *self.net.borrow_mut();
+        if net.interrupts() {
+            return Err(Errno::INTR);
+        }
+        if self.woken.swap(false, Ordering::Relaxed) {
+            ready.push(Ready {
+                token: WAKER,
+                readiness: Readiness::READABLE,
+            });
+        }
+        for index in 0..net.sockets.len() {
+            ready.extend(net.readiness(index));
+        }
+        for place in (1..ready.len()).rev() {
+            let other = net.random.below(place as u64 + 1) as usize;
+            ready.swap(place, other);
+        }
+        if ready.is_empty() {
+            net.clock += timeout.map_or(1_000_000, |t| t.as_nanos() as u64);
+        }
+        Ok(())
+    }
+
+    fn waker(&self) -> Waker {
+        let woken = Arc::clone(&self.woken);
+        Arc::new(move || woken.store(true, Ordering::Relaxed))
+    }
+
+    fn register(&mut self, socket: &SimSocket, token: u64) -> Result<(), Errno> {
+        self.net.borrow_mut().sockets[socket.0].token = Some(token);
+        Ok(())
+    }
+
+    fn listen(&mut self, addr: SocketAddr, _: &ListenOptions) -> Result<SimSocket, Errno> {
+        let net = &mut *self.net.borrow_mut();
+        if net
+            .sockets
+            .iter()
+            .any(|s| s.open && s.listener == Some(addr))
+        {
+            return Err(Errno::ADDRINUSE);
+        }
+        let index = net.open();
+        net.sockets[index].listener = Some(addr);
+        Ok(SimSocket(index))
+    }
+
+    fn accept(&mut self, listener: &SimSocket) -> Result<(SimSocket, SocketAddr), Errno> {
+        let net = &mut *self.net.borrow_mut();
+        if let Some(e) = net.accept_errors.pop_front() {
+            return Err(e);
+        }
+        let again = net.refuses_now();
+        let socket = &mut net.sockets[listener.0];
+        match if again {
+            None
+        } else {
+            socket.backlog.pop_front()
+        } {
+            Some(index) => Ok((
+                SimSocket(index),
+                SocketAddr::from(([10, 0, 0, 1], index as u16)),
+            )),
+            None => {
+                socket.read_armed = true;
+                Err(Errno::AGAIN)
+            }
+        }
+    }
+
+    fn connect(&mut self, _: SocketAddr, _: &ConnectOptions) -> Result<SimSocket, Errno> {
+        let net = &mut *self.net.borrow_mut();
+        let index = net.open();
+        match net.plans.pop_front() {
+            Some(Plan::Refused) => net.sockets[index].refused = true,
+            Some(Plan::Silent) => net.sockets[index].silent = true,
+            None => net.connected.push_back(index),
+        }
+        Ok(SimSocket(index))
+    }
+
+    fn take_error(&mut self, socket: &SimSocket) -> Option<Errno> {
+        let net = self.net.borrow();
+        let socket = &net.sockets[socket.0];
+        if socket.refused {
+            return Some(Errno::CONNREFUSED);
+        }
+        socket.reset.then_some(Errno::CONNRESET)
+    }
+
+    fn local_addr(&self, socket: &SimSocket) -> Result<SocketAddr, Errno> {
+        let listener = self.net.borrow().sockets[socket.0].listener;
+        Ok(listener.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 2], 7))))
+    }
+
+    fn recv(&mut self, socket: &SimSocket, buf: &mut [u8]) -> Result<usize, Errno> {
+        let net = &mut *self.net.borrow_mut();
+        net.mishap(socket.0)?;
+        let again = net.refuses_now();
+        let arrived = net.sockets[socket.0].to_loop.len();
+        let n = net.piece(buf.len().min(arrived));
+        let socket = &mut net.sockets[socket.0];
+        if socket.to_loop.is_empty() && socket.peer_finished {
+            return Ok(0);
+        }
+        if socket.to_loop.is_empty() || again {
+            socket.read_armed = true;
+            return Err(Errno::AGAIN);
+        }
+        socket.read_armed |= n < buf.len();
+        for (place, byte) in buf.iter_mut().zip(socket.to_loop.drain(..n)) {
+            *place = byte;
+        }
+        Ok(n)
+    }
+
+    fn send(&mut self, socket: &SimSocket, bufs: &[IoSlice<'_>]) -> Result<usize, Errno> {
+        let net = &mut *self.net.borrow_mut();
+        net.mishap(socket.0)?;
+        let again = net.refuses_now();
+        let offered: usize = bufs.iter().map(|b| b.len()).sum();
+        let room = net
+            .options
+            .buffer
+            .saturating_sub(net.sockets[socket.0].to_peer.len());
+        let n = net.piece(offered.min(room));
+        let socket = &mut net.sockets[socket.0];
+        if socket.loop_finished {
+            return Err(Errno::PIPE);
+        }
+        if n == 0 || again {
+            socket.write_armed = true;
+            return Err(Errno::AGAIN);
+        }
+        socket.write_armed |= n < offered;
+        socket
+            .to_peer
+            .extend(bufs.iter().flat_map(|b| b.iter()).take(n));
+        Ok(n)
+    }
+
+    fn shutdown_write(&mut self, socket: &SimSocket) -> Result<(), Errno> {
+        self.net.borrow_mut().sockets[socket.0].loop_finished = true;
+        Ok(())
+    }
+
+    fn close(&mut self, socket: SimSocket) {
+        let net = &mut *self.net.borrow_mut();
+        let socket = &mut net.sockets[socket.0];
+        socket.open = false;
+        socket.token = None;
+        let unaccepted = std::mem::take(&mut socket.backlog);
+        // As TCP has it: input that nobody will read is answered with a reset.
+        socket.reset |= !socket.to_loop.is_empty();
+        for index in unaccepted {
+            net.sockets[index].open = false;
+            net.sockets[index].reset = true;
+        }
+    }
+
+    fn abort(&mut self, socket: SimSocket) {
+        self.net.borrow_mut().sockets[socket.0].reset = true;
+        self.close(socket);
+    }
+}
