@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
 from pathlib import Path
 
@@ -105,6 +108,30 @@ class Serve(ServeCase):
         self.assertEqual(code, 0)
         self.assertIn(f"echoloop: refused {name}: the maximum of 2 connections is reached", err)
         self.assertIn("served 2 connections, 1 refused", out)
+
+    def test_a_flood_of_refusals_is_told_in_few_lines_and_blocks_nobody(self) -> None:
+        """Regression: a line for each filled the pipe of standard error, which blocked the loop."""
+        program, address = self.start("--max-connections", "1")
+        guest = self.peer(address)
+        self.echo(guest, b"in")
+        start = time.monotonic()
+        for _ in range(1500):  # With a line for each, more than a pipe holds.
+            with socket.socket() as one:
+                one.settimeout(PATIENCE)
+                with contextlib.suppress(ConnectionResetError):
+                    one.connect(address)
+                    one.recv(1)
+        self.assertEqual(self.echo(guest, b"still in"), b"still in")
+        program.process.send_signal(signal.SIGTERM)
+        guest.close()
+        code, out, err = program.wait()
+        seconds = time.monotonic() - start
+        self.assertEqual(code, 0)
+        self.assertIn("1500 refused", out)
+        lines = [line for line in err.splitlines() if "refused" in line]
+        self.assertLessEqual(len(lines), seconds + 2, lines)
+        many = re.findall(r"refused (\d+) connections, the last from", err)
+        self.assertEqual(sum(map(int, many)) + len(lines) - len(many), 1500, lines)
 
     def test_the_idle_timeout_cuts_who_is_silent(self) -> None:
         _, address = self.start("--idle-timeout", "0.1")

@@ -39,6 +39,7 @@ from ._handle import Handle
 from ._listener import Listener
 from ._options import HIGH_MARK, LOW_MARK, conn_options, microseconds, write_limits
 from ._protocol import Protocol
+from ._seldom import Seldom
 from ._signals import SLICE, SignalWaker
 from ._timer_handle import TimerHandle
 from ._transport import Transport
@@ -105,6 +106,9 @@ class Loop:
         self._timers: dict[int, TimerHandle] = {}
         self._ready: deque[Handle] = deque()
         self._exception_handler: ExceptionHandler | None = None
+        # Why accepting is paused, None where it goes on.
+        self._accept_error: Exception | None = None
+        self._accept_changes = Seldom(_tell_accepting)
         self._array = ctypes.create_string_buffer(EVENT.size * _CAPACITY)
         self._address = ctypes.addressof(self._array)
         view = memoryview(self._array)
@@ -576,10 +580,9 @@ class Loop:
                 self._call(timer)
         elif kind == Event.STOP:
             self._stopping = True
-        elif kind == Event.ACCEPT_PAUSED:
-            logger.warning("accepting is paused: %s", error_of(status))
-        elif kind == Event.ACCEPT_RESUMED:
-            logger.warning("accepting goes on")
+        elif kind in (Event.ACCEPT_PAUSED, Event.ACCEPT_RESUMED):
+            self._accept_error = error_of(status) if kind == Event.ACCEPT_PAUSED else None
+            self._accept_changes.happened(self)
         elif kind == Event.ERROR:
             logger.error("the loop could not do something: %s", error_of(status))
 
@@ -627,6 +630,15 @@ def _free_orphans() -> None:
     for orphan in [orphan for orphan in _orphans if orphan[0] == threading.get_ident()]:
         _orphans.remove(orphan)
         _now_us(orphan[1])
+
+
+def _tell_accepting(loop: Loop, changes: int) -> None:
+    error = loop._accept_error
+    logger.warning(
+        "accepting %s%s",
+        "goes on" if error is None else f"is paused: {error}",
+        f" (after {changes} changes)" if changes > 1 else "",
+    )
 
 
 #: The protocol of a connection that has none: all methods do nothing.

@@ -13,6 +13,7 @@ import sys
 from ._listener import Listener
 from ._loop import Loop
 from ._protocol import Protocol
+from ._seldom import Seldom
 from ._transport import Transport
 
 logger = logging.getLogger("echoloop")
@@ -37,6 +38,8 @@ class EchoService:
         self.refused = 0
         self._loop = Loop()
         self._asked = False
+        self._last_refused: tuple[object, object] = ("?", 0)
+        self._refusals = Seldom(self._tell_refusals)
 
     def serve(self, addresses: list[str]) -> None:
         """Serves until SIGINT or SIGTERM, then drains; a second one ends at once."""
@@ -51,7 +54,25 @@ class EchoService:
             print("      Ctrl-C drains and prints the totals", flush=True)
             self._loop.run()
             late = self._loop.drain()
+            self._refusals.flush(self._loop)
         print(f"served {self.served} connections, {self.refused} refused, {late} cut at the end")
+
+    def refuse(self, transport: Transport) -> None:
+        """Resets a connection that is one too many, and tells of it at most once a second."""
+        self.refused += 1
+        self._last_refused = transport.get_extra_info("peername", ("?", 0))[:2]
+        transport.abort()
+        self._refusals.happened(self._loop)
+
+    def _tell_refusals(self, loop: Loop, count: int) -> None:
+        host, port = self._last_refused
+        logger.warning(
+            "refused %s%s:%s: the maximum of %s connections is reached",
+            f"{count} connections, the last from " if count > 1 else "",
+            host,
+            port,
+            self.max_connections,
+        )
 
     def _listen(self, address: str) -> Listener:
         return self._loop.listen(address, self._connection, idle_timeout=self.idle_timeout)
@@ -83,12 +104,7 @@ class EchoConnection(Protocol):
         self._transport = transport
         self._admitted = most is None or service.open < most
         if not self._admitted:
-            service.refused += 1
-            host, port = transport.get_extra_info("peername", ("?", 0))[:2]
-            logger.warning(
-                "refused %s:%s: the maximum of %s connections is reached", host, port, most
-            )
-            transport.abort()
+            service.refuse(transport)
             return
         service.served += 1
         service.open += 1
