@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import time
 import unittest
 from pathlib import Path
+from typing import IO
 
 from vocabulary import PATIENCE, Program
 
@@ -161,6 +163,56 @@ class Serve(ServeCase):
                 self.assertIn(text, err)
         for usage in (["serve", "--idle-timeout", "-1"], ["dance"], []):
             self.assertEqual(Program(self, "-m", "echoloop", *usage).wait()[0], 2)
+
+
+class AStandardOutputThatIsNoMore(unittest.TestCase):
+    """Regression: the server ended with "listen: Broken pipe (EPIPE)"."""
+
+    def serves(self, stdout: int | IO[bytes] | None, shell: str = 'exec "$@"') -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = free.getsockname()
+        command = [
+            sys.executable,
+            "-m",
+            "echoloop",
+            "serve",
+            "--listen",
+            f"127.0.0.1:{address[1]}",
+        ]
+        process = subprocess.Popen(
+            ["sh", "-c", shell, "sh", *command], stdout=stdout, stderr=subprocess.PIPE, text=True
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        end = time.monotonic() + PATIENCE
+        peer: socket.socket | None = None
+        while peer is None:
+            self.assertLess(time.monotonic(), end)
+            self.assertIsNone(process.poll())
+            with contextlib.suppress(ConnectionRefusedError):
+                peer = socket.create_connection(address, timeout=PATIENCE)
+        with peer:
+            peer.sendall(b"hello")
+            self.assertEqual(peer.recv(10), b"hello")
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(peer.recv(10), b"")
+        _, err = process.communicate(timeout=PATIENCE)
+        self.assertEqual(process.returncode, 0, err)
+        self.assertEqual(err, "echoloop: draining; once more to end at once\n")
+
+    @unittest.skipUnless(os.path.exists("/dev/full"), "needs a device that is always full")
+    def test_a_full_one_is_not_our_concern(self) -> None:
+        with open("/dev/full", "wb") as full:
+            self.serves(full)
+
+    def test_a_broken_pipe_is_not_our_concern(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        self.addCleanup(os.close, writer)
+        self.serves(writer)
+
+    def test_a_closed_one_is_not_our_concern(self) -> None:
+        self.serves(None, 'exec "$@" >&-')
 
 
 class Examples(ServeCase):

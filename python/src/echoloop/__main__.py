@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from . import Error, __version__
-from ._serve import EchoService, problem_of
+from ._serve import EchoService, problem_of, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             args.listen or ["127.0.0.1:7007"]
         )
     except (OSError, ValueError, Error) as error:
-        print(f"echoloop: {problem_of(error)}", file=sys.stderr)
+        say(f"echoloop: {problem_of(error)}", sys.stderr)
         return 1
     return 0
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import signal
 import sys
+from typing import TextIO
 
 from ._listener import Listener
 from ._loop import Loop
@@ -48,14 +50,15 @@ class EchoService:
                 signal.signal(number, self._end)
             listeners = [self._listen(address) for address in addresses]
             for listener in listeners:
-                print(f"listening on {listener}")
+                say(f"listening on {listener}", sys.stdout)
             host, port = listeners[0].address[:2]
-            print(f"try:  printf hello | nc -N {host} {port}")
-            print("      Ctrl-C drains and prints the totals", flush=True)
+            say(f"try:  printf hello | nc -N {host} {port}", sys.stdout)
+            say("      Ctrl-C drains and prints the totals", sys.stdout)
             self._loop.run()
             late = self._loop.drain()
             self._refusals.flush(self._loop)
-        print(f"served {self.served} connections, {self.refused} refused, {late} cut at the end")
+        totals = f"served {self.served} connections, {self.refused} refused, {late} cut at the end"
+        say(totals, sys.stdout)
 
     def refuse(self, transport: Transport) -> None:
         """Resets a connection that is one too many, and tells of it at most once a second."""
@@ -82,11 +85,11 @@ class EchoService:
 
     def _end(self, number: int, frame: object) -> None:
         if self._asked:
-            print("echoloop: ended at once", file=sys.stderr)
+            say("echoloop: ended at once", sys.stderr)
             raise SystemExit(128 + number)
         self._asked = True
-        print("echoloop: draining; once more to end at once", file=sys.stderr)
         self._loop.stop()
+        say("echoloop: draining; once more to end at once", sys.stderr)
 
 
 class EchoConnection(Protocol):
@@ -118,15 +121,33 @@ class EchoConnection(Protocol):
         self._service.open -= self._admitted
 
 
+def say(line: str, stream: TextIO | None) -> None:
+    """Prints a line, for whoever reads it: a stream that is closed or full is not our concern."""
+    if stream is None:  # Closed before the interpreter began.
+        return
+    try:
+        print(line, file=stream, flush=True)
+    except RuntimeError:
+        pass  # A signal handler, in the middle of another line.
+    except OSError:
+        # What is left in its buffer must not fail once more when the interpreter ends.
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
 def problem_of(error: Exception) -> str:
     """One line that says what went wrong and what to do.
 
     >>> problem_of(OSError(errno.EADDRINUSE, "Address already in use", "127.0.0.1:7007"))[:60]
     'listen 127.0.0.1:7007: Address already in use (EADDRINUSE); '
+    >>> problem_of(OSError(errno.EMFILE, "Too many open files"))
+    'Too many open files (EMFILE)'
     """
     if not isinstance(error, OSError) or error.errno is None:
         return str(error)
     name = errno.errorcode.get(error.errno, str(error.errno))
-    where = f" {error.filename}" if error.filename else ""
+    what = f"{error.strerror} ({name})"
+    if not error.filename:
+        return what
     advice = _ADVICE.get(error.errno)
-    return f"listen{where}: {error.strerror} ({name})" + (f"; {advice}" if advice else "")
+    return f"listen {error.filename}: {what}" + (f"; {advice}" if advice else "")
