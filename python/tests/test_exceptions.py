@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import traceback
 from collections.abc import Callable
 
@@ -182,3 +183,68 @@ class LeavingTheLoop(LoopCase):
         self.loop.close()
         self.assertTrue(self.served[0].is_lost)
         self.assertEqual(peer.recv(1), b"")
+
+
+class AfterAnInterrupt(LoopCase):
+    """An interrupt may cost the event that was at hand; nothing else may suffer for it."""
+
+    def three(self) -> list[socket.socket]:
+        """Clients, of which the loop has forgotten the second."""
+        listener = self.listen()
+        peers = []
+        for number in range(3):
+            peers.append(self.peer(listener))
+            self.until(lambda number=number: len(self.served) > number)  # type: ignore[misc]
+        del self.loop._transports[self.served[1].open_transport._handle]
+        return peers
+
+    def test_bytes_on_an_unknown_connection_reset_it_and_blame_nobody(self) -> None:
+        """Regression: the connection that was served before it in the batch was reset."""
+        peers = self.three()
+        for peer in peers:
+            peer.sendall(b"hello")
+        for peer in (peers[0], peers[2]):
+            self.assertEqual(self.receive(peer, 5), b"hello")
+        self.turns()
+        peers[1].settimeout(5)
+        with self.assertRaises(ConnectionResetError):
+            peers[1].recv(1)
+        self.assertFalse(self.served[0].is_lost or self.served[2].is_lost)
+
+    def test_other_events_of_an_unknown_connection_reset_it_and_blame_nobody(self) -> None:
+        peers = self.three()
+        peers[1].shutdown(socket.SHUT_WR)
+        peers[0].sendall(b"hello")
+        self.assertEqual(self.receive(peers[0], 5), b"hello")
+        self.turns()
+        peers[1].settimeout(5)
+        with self.assertRaises(ConnectionResetError):
+            peers[1].recv(1)
+
+    def lost_end(self) -> Echo:
+        """A connection that has ended without a word to its protocol."""
+        peer = self.peer(self.listen())
+        self.until(lambda: self.served)
+        protocol: Echo = self.served[0]
+        kept = dict(self.loop._transports)
+        self.loop._transports.clear()
+        peer.close()
+        self.until(lambda: protocol.open_transport.get_extra_info("sockname") is None)
+        self.assertFalse(protocol.is_lost)
+        self.loop._transports.update(kept)
+        return protocol
+
+    def test_a_drain_does_not_wait_for_an_end_that_was_missed(self) -> None:
+        """Regression: it waited until its deadline, and a second more."""
+        protocol = self.lost_end()
+        start = time.monotonic()
+        self.assertEqual(self.loop.drain(5), 0)
+        self.assertLess(time.monotonic() - start, 1)
+        self.assertTrue(protocol.is_lost)
+
+    def test_an_abort_finds_out_that_the_end_was_missed(self) -> None:
+        protocol = self.lost_end()
+        protocol.open_transport.abort()
+        self.assertFalse(protocol.is_lost)
+        self.turns(1)
+        self.assertTrue(protocol.is_lost)

@@ -42,7 +42,7 @@ from ._protocol import Protocol
 from ._seldom import Seldom
 from ._signals import SLICE, SignalWaker
 from ._timer_handle import TimerHandle
-from ._transport import Transport
+from ._transport import Transport, abort_connection
 
 if TYPE_CHECKING:
     from ._protocol import ProtocolFactory
@@ -65,6 +65,14 @@ _remote_free = held("echoloop_remote_free")
 #: Events of one batch.
 _CAPACITY = 256
 _DATA = int(Event.DATA)
+#: The other events of a connection that was opened.
+_OF_CONNECTION = (
+    Event.CONNECTED,
+    Event.CLOSED,
+    Event.END_OF_STREAM,
+    Event.CONGESTED,
+    Event.DRAINED,
+)
 
 logger = logging.getLogger("echoloop")
 
@@ -356,6 +364,7 @@ class Loop:
             listener.close()
         for transport in list(self._transports.values()):
             transport.close()
+            transport._bury_if_gone()
         self._stopping = False
         end = self.time() + timeout
         while self._transports and self.time() < end:
@@ -547,6 +556,7 @@ class Loop:
         """Handles what is left of the batch. The way of a message is the first branch."""
         events, transports, memory = self._events, self._transports, MEMORY
         transport: Transport | None = None
+        kind = conn = 0
         while True:
             try:
                 for kind, status, conn, _user, data, size, source in events:
@@ -558,22 +568,23 @@ class Loop:
                         self._handle_other(kind, status, conn, source)
                 return
             except Exception as exc:
-                self._failed(transport, "data_received", exc)
+                if kind != _DATA:
+                    self._failed(None, "the loop", exc)
+                elif transport is None or transport._handle != conn:
+                    # The table had no such connection; `transport` is still the one before.
+                    abort_connection(conn)
+                else:
+                    self._failed(transport, "data_received", exc)
 
     def _handle_other(self, kind: int, status: int, conn: int, source: int) -> None:
         if kind == Event.OPENED:
             self._accept(conn, source)
-        elif kind == Event.CONNECTED:
-            self._transports[conn]._opened()
-        elif kind == Event.CLOSED:
-            transport = self._transports.pop(conn)
-            transport._lost(error_of_close(status, transport._peer_text()))
-        elif kind == Event.END_OF_STREAM:
-            self._transports[conn]._eof()
-        elif kind == Event.CONGESTED:
-            self._transports[conn]._pressure("pause_writing")
-        elif kind == Event.DRAINED:
-            self._transports[conn]._pressure("resume_writing")
+        elif kind in _OF_CONNECTION:
+            transport = self._transports.get(conn)
+            if transport is not None:
+                self._handle_connection(transport, kind, status)
+            elif kind != Event.CLOSED:
+                abort_connection(conn)
         elif kind == Event.TIMER:
             timer = self._timers.pop(source, None)
             if timer is not None:
@@ -585,6 +596,27 @@ class Loop:
             self._accept_changes.happened(self)
         elif kind == Event.ERROR:
             logger.error("the loop could not do something: %s", error_of(status))
+
+    def _handle_connection(self, transport: Transport, kind: int, status: int) -> None:
+        if kind == Event.CONNECTED:
+            transport._opened()
+        elif kind == Event.CLOSED:
+            del self._transports[transport._handle]
+            transport._lost(error_of_close(status, transport._peer_text()))
+        elif kind == Event.END_OF_STREAM:
+            transport._eof()
+        elif kind == Event.CONGESTED:
+            transport._pressure("pause_writing")
+        elif kind == Event.DRAINED:
+            transport._pressure("resume_writing")
+
+    def _bury(self, transport: Transport) -> None:
+        """Ends a connection that the library has no more, and whose end did not reach us: an
+        interrupt may cost one event.
+        """
+        if self._transports.get(transport._handle) is transport:
+            del self._transports[transport._handle]
+            transport._lost(None)
 
     def _accept(self, conn: int, source: int) -> None:
         listener = self._listeners.get(source)

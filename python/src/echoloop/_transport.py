@@ -171,11 +171,13 @@ class Transport:
         if not self._closing:
             self._done(_close(self._handle))
             self._end()
+            self._bury_if_gone()
 
     def abort(self) -> None:
         """Resets the connection at once; what was not sent yet is lost."""
         self._done(_abort(self._handle))
         self._end()
+        self._bury_if_gone()
 
     def is_closing(self) -> bool:
         """Whether the connection is closing or closed."""
@@ -248,6 +250,14 @@ class Transport:
         except Exception as failure:
             self._loop._failed(self, "connection_lost", failure)
 
+    def _bury_if_gone(self) -> None:
+        """If the library has no such connection any more, and the loop was not told: it has its
+        `connection_lost` when the events at hand are done.
+        """
+        loop = self._loop
+        if _queued(self._handle) == Status.EBADHANDLE and self._handle in loop._transports:
+            loop.call_soon(loop._bury, self)
+
     def _fail(self, exc: Exception) -> None:
         """Ends the connection for an exception of its own handler."""
         self._error = self._error or exc
@@ -308,6 +318,11 @@ class Transport:
         buffer = ctypes.create_string_buffer(ADDR_MAX)
         size = function(self._handle, buffer, ADDR_MAX)
         return buffer.raw[:size].decode() if size > 0 else None
+
+
+def abort_connection(handle: int) -> None:
+    """Resets a connection that has no transport."""
+    _abort(handle)
 
 
 def receiver_of(protocol: Any) -> Callable[[bytes], object]:
