@@ -7,12 +7,17 @@ import os
 import random
 import signal
 import socket
+import sys
 import threading
 import time
 import unittest
+from types import FrameType
+from typing import Any
 
 import vocabulary
 from vocabulary import LoopCase, Program
+
+import echoloop
 
 #: Within this time Ctrl-C ends an idle loop.
 AT_ONCE = 0.1
@@ -151,3 +156,59 @@ class Signals(LoopCase):
         self.assertGreater(interrupts, 10)
         self.assertGreaterEqual(len(self.served), rounds - interrupts)
         self.assertGreater(sum(map(bool, answers)), rounds // 2)
+
+
+class AnInterruptAtTheWorstMoment(unittest.TestCase):
+    def interrupted_in(self, function: str) -> None:
+        """Interrupts `run` at each step of a function in turn; the loop is well after each."""
+        step, came = 0, True
+        while came:
+            step, came = step + 1, False
+            with echoloop.Loop() as loop:
+                loop.call_soon(loop.stop)
+                loop.run()
+                count = 0
+
+                def trace(frame: FrameType, event: str, argument: object) -> Any:
+                    nonlocal count, came
+                    if frame.f_globals.get("__package__") != "echoloop":
+                        return None
+                    frame.f_trace_opcodes = True
+                    if event == "opcode" and frame.f_code.co_name == function:
+                        count += 1
+                        if count == step:  # noqa: B023
+                            sys.settrace(None)
+                            came = True
+                            raise KeyboardInterrupt
+                    return trace
+
+                loop.call_soon(loop.stop)
+                sys.settrace(trace)
+                try:
+                    loop.run()
+                except KeyboardInterrupt:
+                    self.assertTrue(came)
+                finally:
+                    sys.settrace(None)
+                self.assertFalse(loop.is_running(), (function, step))
+                loop.call_soon(loop.stop)
+                loop.run()
+                self.assertEqual(signal.set_wakeup_fd(-1), -1, (function, step))
+        self.assertGreater(step, 3, f"{function} was never called")
+
+    def test_one_while_the_loop_begins_leaves_it_idle(self) -> None:
+        """Regression: it was said to run ever after."""
+        for function in ("_enter", "_check_idle", "_finish_batch"):
+            self.interrupted_in(function)
+
+    def test_one_around_the_wakeup_descriptor_leaves_none(self) -> None:
+        """Regression: the descriptor of a closed loop stayed with the interpreter."""
+        for function in ("_arm", "arm"):
+            self.interrupted_in(function)
+
+    def test_a_descriptor_that_stayed_armed_is_disarmed_by_close(self) -> None:
+        for function in ("_disarm", "disarm"):
+            self.interrupted_in(function)
+        with echoloop.Loop() as loop:
+            loop._arm()
+        self.assertEqual(signal.set_wakeup_fd(-1), -1)

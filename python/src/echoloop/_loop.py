@@ -310,11 +310,11 @@ class Loop:
         the loop can go on after them, or be closed. Other exceptions of a handler are reported by
         :meth:`call_exception_handler` and end only the connection they concern.
         """
-        self._enter()
+        self._check_idle()
         try:
-            slice_us = self._arm()
+            self._enter()
             try:
-                self._spin(slice_us)
+                self._spin(self._arm())
             finally:
                 self._disarm()
         finally:
@@ -326,13 +326,14 @@ class Loop:
 
         Returns how many there were; 0 is possible at any time, after a signal for example.
         """
-        self._enter()
+        self._check_idle()
         try:
+            self._enter()
             wanted = -1 if timeout is None else math.ceil(max(0.0, timeout) * 1e6)
             if not wanted:
                 return self._spin(0, once=True)
-            slice_us = self._arm()
             try:
+                slice_us = self._arm()
                 if slice_us > 0 and not 0 < wanted < slice_us:
                     wanted = slice_us
                 return self._spin(wanted, once=True)
@@ -357,9 +358,7 @@ class Loop:
         What was written is sent; connections that take longer than ``timeout`` seconds are
         aborted. Returns how many those were.
         """
-        self._check()
-        if self._running:
-            raise ReentryError("the loop is running; stop() it first")
+        self._check_idle()
         for listener in list(self._listeners.values()):
             listener.close()
         for transport in list(self._transports.values()):
@@ -385,8 +384,9 @@ class Loop:
         """
         if self._closed:
             return
-        self._enter()
+        self._check_idle()
         try:
+            self._enter()
             for listener in list(self._listeners.values()):
                 listener.close()
             for transport in list(self._transports.values()):
@@ -475,19 +475,19 @@ class Loop:
         if self._thread != threading.get_ident():
             raise WrongThreadError("the loop belongs to another thread; use call_soon_threadsafe")
 
-    def _enter(self) -> None:
-        """Begins to run, with what an exception left of the last batch."""
+    def _check_idle(self) -> None:
         self._check()
         if self._running:
-            raise ReentryError("the loop is running already")
+            raise ReentryError("the loop is running; stop() it first")
+
+    def _enter(self) -> None:
+        """Begins to run, with what an exception left of the last batch; the caller takes care that
+        `_running` ends whatever comes.
+        """
+        self._running = True
         if _orphans:
             _free_orphans()
-        self._running = True
-        try:
-            self._finish_batch()
-        except BaseException:
-            self._running = False
-            raise
+        self._finish_batch()
 
     def _arm(self) -> int:
         """Listens to signals; how long one wait may last, in microseconds, negative for ever."""

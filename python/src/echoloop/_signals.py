@@ -26,6 +26,8 @@ class SignalWaker:
 
     def __init__(self, wake: Callable[[], object]) -> None:
         """Starts the thread; it holds on to ``wake`` and to nothing else, least of all the loop."""
+        # Whether the descriptor is ours, or may be: an interrupt can come at any step.
+        self._armed = False
         reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         thread = threading.Thread(
@@ -35,20 +37,29 @@ class SignalWaker:
 
     def arm(self) -> bool:
         """Begins to listen to signals; false when somebody else does already."""
+        self._armed = True
         before = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         if before in (-1, self._writer.fileno()):
             return True
         signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        self._armed = False
         return False
 
     def disarm(self) -> None:
         """Stops listening to signals, unless somebody else has taken over."""
+        if not self._armed:
+            return
         before = signal.set_wakeup_fd(-1)
         if before not in (-1, self._writer.fileno()):
             signal.set_wakeup_fd(before, warn_on_full_buffer=False)
+        self._armed = False
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Ends the thread. The number of the descriptor may soon be another's, so it is disarmed
+        first; only the main thread can, and only there does a loop close that ever was armed.
+        """
+        if threading.current_thread() is threading.main_thread():
+            self.disarm()
         self._writer.close()
 
 
