@@ -37,7 +37,17 @@ from ._ffi import (
 )
 from ._handle import Handle
 from ._listener import Listener
-from ._options import HIGH_MARK, LOW_MARK, conn_options, microseconds, write_limits
+from ._options import (
+    FOREVER,
+    HIGH_MARK,
+    LOW_MARK,
+    clamped,
+    conn_options,
+    in_range,
+    microseconds,
+    size_option,
+    write_limits,
+)
 from ._protocol import Protocol
 from ._seldom import Seldom
 from ._signals import SLICE, SignalWaker
@@ -92,7 +102,8 @@ class Loop:
         """Makes a loop; ``memory_budget`` bounds what all connections queue (default 1 GiB)."""
         self._closed = True
         _free_orphans()
-        options = Options(ctypes.sizeof(Options), memory_budget or 0)
+        budget = 0 if memory_budget is None else size_option("memory_budget", memory_budget)
+        options = Options(ctypes.sizeof(Options), budget)
         handle = _new(options)
         if not handle:
             raise error_of(_last_status())
@@ -159,7 +170,7 @@ class Loop:
         limits = write_limits(high_mark, low_mark)
         options = ListenOptions(
             ctypes.sizeof(ListenOptions),
-            backlog=backlog,
+            backlog=in_range("backlog", backlog, 1, (1 << 31) - 1),
             reuse_port=reuse_port,
             dual_stack=dual_stack,
             conn=conn_options(
@@ -278,12 +289,16 @@ class Loop:
         *args: Any,
         context: contextvars.Context | None = None,
     ) -> TimerHandle:
-        """Calls ``callback(*args)`` once, ``delay`` seconds from now, never earlier."""
+        """Calls ``callback(*args)`` once, ``delay`` seconds from now, never earlier.
+
+        A negative delay is none; an infinite one, as any above 1e12, is for ever.
+        """
         self._check()
-        handle = TimerHandle(self.time() + delay, callback, args, context)
+        delay_us = clamped(delay)
+        when = math.inf if delay_us == FOREVER else self.time() + delay
+        handle = TimerHandle(when, callback, args, context)
         out = ctypes.c_void_p()
-        microseconds = math.ceil(delay * 1e6) if delay > 0 else 0
-        status = _timer_new(self._handle, microseconds, 0, None, out)
+        status = _timer_new(self._handle, delay_us, 0, None, out)
         if status < 0:
             raise error_of(status)
         timer = out.value or 0
@@ -329,13 +344,13 @@ class Loop:
         self._check_idle()
         try:
             self._enter()
-            wanted = -1 if timeout is None else math.ceil(max(0.0, timeout) * 1e6)
+            wanted = FOREVER if timeout is None else clamped(timeout)
             if not wanted:
                 return self._spin(0, once=True)
             try:
                 slice_us = self._arm()
-                if slice_us > 0 and not 0 < wanted < slice_us:
-                    wanted = slice_us
+                if slice_us > 0:
+                    wanted = min(wanted, slice_us)
                 return self._spin(wanted, once=True)
             finally:
                 self._disarm()
@@ -359,6 +374,8 @@ class Loop:
         aborted. Returns how many those were.
         """
         self._check_idle()
+        if clamped(timeout) == FOREVER:
+            timeout = math.inf
         for listener in list(self._listeners.values()):
             listener.close()
         for transport in list(self._transports.values()):
