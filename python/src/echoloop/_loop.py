@@ -49,6 +49,7 @@ from ._options import (
     write_limits,
 )
 from ._protocol import Protocol
+from ._reaper import remember
 from ._seldom import Seldom
 from ._signals import SLICE, SignalWaker
 from ._timer_handle import TimerHandle
@@ -135,6 +136,7 @@ class Loop:
         # The size of a batch that was brought and not begun, and the rest of the one begun.
         self._brought: list[int] = []
         self._events: Iterator[tuple[int, ...]] = iter(())
+        remember(self, _free_orphans)
 
     # Connections
 
@@ -475,9 +477,7 @@ class Loop:
 
     def __del__(self, _warn: Callable[..., object] = warnings.warn) -> None:
         """Frees a loop that nobody closed, with a warning; any thread may do that."""
-        if not self._closed:
-            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
-            self._release()
+        self._abandon(_warn)
 
     def __repr__(self) -> str:
         """Says how much there is to do."""
@@ -491,6 +491,15 @@ class Loop:
             raise ClosedHandleError("the loop is closed")
         if self._thread != threading.get_ident():
             raise WrongThreadError("the loop belongs to another thread; use call_soon_threadsafe")
+
+    def _abandon(self, _warn: Callable[..., object] = warnings.warn) -> None:
+        """Frees the loop, if nobody closed it, with a warning and without a word to protocols."""
+        if self._closed:
+            return
+        try:
+            _warn(f"unclosed {self!r}", ResourceWarning, source=self)
+        finally:
+            self._release()
 
     def _check_idle(self) -> None:
         self._check()
