@@ -149,6 +149,26 @@ class OtherThreads(LoopCase):
         self.assertFalse(listener.is_closed)
         timer.cancel()
 
+    def test_what_has_nothing_to_act_on_does_not_raise_on_another_thread(self) -> None:
+        listener = self.listen(Recorder)
+        self.peer(listener)
+        closed = self.listen(Recorder)
+        closed.close()
+        self.until(lambda: self.served)
+        transport = self.served[0].open_transport
+        timer = self.loop.call_later(60, print)
+        timer.cancel()
+        answers: list[object] = []
+
+        def other() -> None:
+            answers.append(transport.get_write_buffer_size())
+            answers.append(transport.get_extra_info("sockname", "unknown"))
+            answers.append(timer.cancel())  # type: ignore[func-returns-value]
+            answers.append(closed.close())  # type: ignore[func-returns-value]
+
+        vocabulary.in_thread(other).join(vocabulary.PATIENCE)
+        self.assertEqual(answers, [0, "unknown", None, None])
+
     def test_a_loop_runs_on_any_thread(self) -> None:
         got: list[bytes] = []
 
