@@ -25,6 +25,9 @@ def descriptors() -> int:
 class Unclosed(unittest.TestCase):
     def setUp(self) -> None:
         gc.collect()
+        for thread in threading.enumerate():
+            if thread.name == "echoloop-signals":  # Of a loop that was closed; it ends soon.
+                thread.join(vocabulary.PATIENCE)
         self.before = descriptors()
         self.kept: list[echoloop.Loop] = []
         context = warnings.catch_warnings(record=True)
