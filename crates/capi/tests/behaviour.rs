@@ -509,3 +509,62 @@ fn a_server_that_polls_is_not_left_waiting_when_its_drain_has_ended() {
     client.join().unwrap();
     assert_eq!(echoloop_server_free(server), 0);
 }
+
+/// Connects `count` times to `addr` and returns the types and statuses of all events until one
+/// connection has closed.
+fn connect_until_closed(addr: &str, count: usize, timeout_us: i64) -> Vec<(u32, c_int)> {
+    let el = new_loop();
+    let addr = CString::new(addr).unwrap();
+    let options = echoloop_connect_options {
+        size: size_of::<echoloop_connect_options>(),
+        timeout_us,
+        ..Default::default()
+    };
+    for _ in 0..count {
+        let mut conn = ptr::null_mut();
+        let begun = unsafe { echoloop_connect(el, addr.as_ptr(), &options, &mut conn) };
+        assert_eq!(begun, 0);
+    }
+    let mut events = vec![unsafe { std::mem::zeroed::<echoloop_event>() }; 16];
+    let mut seen = Vec::new();
+    while seen.iter().all(|(kind, _)| *kind != ECHOLOOP_EVENT_CLOSED) {
+        let n = unsafe { echoloop_poll_batch(el, events.as_mut_ptr(), events.len(), 20_000_000) };
+        assert!(n >= 0);
+        seen.extend(events[..n as usize].iter().map(|e| (e.r#type, e.status)));
+    }
+    assert_eq!(echoloop_free(el), 0);
+    seen
+}
+
+#[test]
+fn a_refused_connect_is_one_closed_with_the_error_number() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    const ECONNREFUSED: c_int = 111; // Linux, errno(3)
+    let seen = connect_until_closed(&addr, 1, 0);
+    assert_eq!(seen, [(ECHOLOOP_EVENT_CLOSED, -ECONNREFUSED)]);
+}
+
+#[test]
+fn a_connect_into_a_full_backlog_that_nobody_answers_ends_at_its_deadline() {
+    use socket2::{Domain, Socket, Type};
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    full.bind(&any.into()).unwrap();
+    full.listen(0).unwrap(); // Linux drops further SYNs of a full backlog, so the connect hangs.
+    let addr = full.local_addr().unwrap().as_socket().unwrap().to_string();
+    let begun = std::time::Instant::now();
+    let seen = connect_until_closed(&addr, 8, 300_000);
+    assert!(begun.elapsed() >= Duration::from_millis(300));
+    let (last, before) = seen.split_last().unwrap();
+    assert_eq!(
+        *last,
+        (ECHOLOOP_EVENT_CLOSED, ECHOLOOP_CLOSE_TIMED_OUT_CONNECT)
+    );
+    assert!(
+        before
+            .iter()
+            .all(|(kind, _)| *kind == ECHOLOOP_EVENT_CONNECTED)
+    );
+}
