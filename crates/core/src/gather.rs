@@ -18,7 +18,7 @@ use crate::sys::System;
 use crate::turn::{Current, NOBODY};
 use crate::{CloseReason, ConnId, Error, ErrorKind};
 
-/// Gathered bytes that leave before the handler has ended.
+/// The most that is gathered for one connection; what goes beyond takes the way of large sends.
 const GATHERED_MAX: usize = 64 << 10;
 /// Parked bytes from which on nobody is parked any more.
 const PARKED_MAX: usize = 256 << 10;

@@ -1,8 +1,8 @@
-//! What comes next: reports go into the line, visits turn the line into events.
+//! What comes next: first the kernel's reports, then the line of those with more to do or to tell.
 //!
-//! The rule: a connection stands in the line at most once and reads at most once a turn; one that
-//! has more waits for the next turn, behind the others (promise 8). One visit makes at most one
-//! event, and always leaves the connection's flags telling what is still to be done.
+//! The rule: a connection stands in the line at most once, and one that has more to read waits for
+//! the next turn (promise 8). One visit makes at most one event, and always leaves the connection's
+//! flags telling what is still to be done. Nearly all events are had the short way, by `next_data`.
 
 use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
@@ -81,9 +81,9 @@ impl<S: System> EventLoop<S> {
         self.has_read(slot, outcome).then_some(ConnId(report.token))
     }
 
-    /// For the C ABI: all that is unread of the connection whose `Data` is being handled, which is consumed by
-    /// this. The bytes stay where they are until the next call of `poll`, `next_event` or
-    /// `next_data`, whatever becomes of the connection.
+    /// For the C ABI: all that is unread of the connection whose `Data` is being handled, which is
+    /// consumed by this. The bytes stay where they are until the next call of `poll`, `next_event`
+    /// or `next_data`, whatever becomes of the connection.
     ///
     /// `None` when no `Data` is being handled, or when some of it was left over from an earlier
     /// one: then [`Connection::received`](crate::Connection::received) has it.
