@@ -134,7 +134,7 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Random;
+    use crate::sys::Random;
     use std::collections::VecDeque;
 
     #[test]

@@ -181,7 +181,7 @@ fn before(a: &Node, b: &Node) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Random;
+    use crate::sys::Random;
     use std::collections::BTreeMap;
 
     #[test]

@@ -54,8 +54,6 @@ mod remote;
 mod send;
 mod slots;
 pub mod sys;
-#[cfg(any(test, feature = "sim"))]
-mod testing;
 mod timer;
 mod turn;
 

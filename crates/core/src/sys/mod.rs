@@ -27,6 +27,8 @@
 
 mod os;
 #[cfg(any(test, feature = "sim"))]
+mod random;
+#[cfg(any(test, feature = "sim"))]
 mod sim;
 
 use std::io::IoSlice;
@@ -37,6 +39,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 pub use os::Os;
+#[cfg(any(test, feature = "sim"))]
+pub use random::Random;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Peer, Sim, SimOptions, SimSocket};
 

@@ -9,8 +9,7 @@ use std::net::SocketAddr;
 use rustix::io::Errno;
 
 use super::SimOptions;
-use crate::sys::{Readiness, Ready};
-use crate::testing::Random;
+use crate::sys::{Random, Readiness, Ready};
 
 pub(super) struct Net {
     pub(super) clock: u64,
