@@ -1,0 +1,107 @@
+//! What passes from other threads to a loop: words, a stop, a wake (promise 15).
+//!
+//! The rule: all of it goes through one lock held for a few instructions, so what is posted arrives
+//! exactly once and in order, and nothing can be posted to a loop that is gone. The waker is used
+//! only when the loop has not been told already, and under the lock: a loop that was told looks
+//! again before it sleeps.
+//!
+//! This file knows threads by `crate::sync` alone, so `tests/remote_model.rs` runs this very text
+//! through all orders of events under loom.
+
+use std::collections::VecDeque;
+
+use crate::sync::{Mutex, MutexGuard};
+use crate::sys::Waker;
+use crate::{Error, ErrorKind};
+
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    waker: Waker,
+    capacity: usize,
+}
+
+#[derive(Default)]
+struct State {
+    words: VecDeque<u64>,
+    stop: bool,
+    closed: bool,
+    /// The waker was used since the loop looked last.
+    told: bool,
+}
+
+impl Mailbox {
+    pub(crate) fn new(waker: Waker, capacity: usize) -> Self {
+        Self {
+            state: Mutex::default(),
+            waker,
+            capacity,
+        }
+    }
+
+    /// Any thread: leaves a word.
+    pub(crate) fn post(&self, word: u64) -> Result<(), Error> {
+        self.put("post", |state| {
+            if state.words.len() >= self.capacity {
+                return Err(Error::new("post", ErrorKind::QueueFull));
+            }
+            state.words.push_back(word);
+            Ok(())
+        })
+    }
+
+    /// Any thread: asks for a stop.
+    pub(crate) fn stop(&self) -> Result<(), Error> {
+        self.put("stop", |state| {
+            state.stop = true;
+            Ok(())
+        })
+    }
+
+    /// Any thread: only wakes.
+    pub(crate) fn wake(&self) -> Result<(), Error> {
+        self.put("wake", |_| Ok(()))
+    }
+
+    /// The loop, after each report of the waker: moves all words to `into` and answers whether a
+    /// stop was asked for.
+    pub(crate) fn take(&self, into: &mut VecDeque<u64>) -> bool {
+        let mut state = self.lock();
+        state.told = false;
+        if into.is_empty() {
+            std::mem::swap(into, &mut state.words);
+        } else {
+            into.append(&mut state.words);
+        }
+        std::mem::take(&mut state.stop)
+    }
+
+    /// The loop, at its end: from now on everything is refused.
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.words = VecDeque::new();
+    }
+
+    fn put(
+        &self,
+        operation: &'static str,
+        change: impl FnOnce(&mut State) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Error::new(operation, ErrorKind::Closed));
+        }
+        change(&mut state)?;
+        if !std::mem::replace(&mut state.told, true) {
+            (self.waker)();
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing under the lock can panic half way, so a poisoned one still holds a good value.
+        self.state
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
