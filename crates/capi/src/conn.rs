@@ -184,7 +184,7 @@ pub unsafe extern "C" fn echoloop_conn_local_addr(
     returned(lend_conn("local address", conn, |view| {
         let addr = view.local_addr()?;
         // SAFETY: header, "Pointers": NULL, or buf is writable for capacity bytes.
-        unsafe { write_address("local address", addr, buf, capacity) }
+        unsafe { write_address("local address", &addr, buf, capacity) }
     }))
 }
 

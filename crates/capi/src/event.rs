@@ -157,5 +157,7 @@ pub(crate) fn close_code(reason: CloseReason) -> c_int {
         CloseReason::TimedOut(Deadline::WriteStall) => ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL,
         CloseReason::TimedOut(Deadline::Close) => ECHOLOOP_CLOSE_TIMED_OUT_CLOSE,
         CloseReason::ConnectFailed(errno) | CloseReason::Error(errno) => -errno,
+        // C can't ask for those yet.
+        _ => ECHOLOOP_CLOSE_CLOSED_HERE,
     }
 }

@@ -23,7 +23,7 @@ pub unsafe extern "C" fn echoloop_listener_addr(
     returned(lend("listener address", id, Kind::Listener, |el| {
         let addr = el.listener_addr(ListenerId::from_raw(id))?;
         // SAFETY: header, "Pointers": NULL, or buf is writable for capacity bytes.
-        unsafe { write_address("listener address", addr, buf, capacity) }
+        unsafe { write_address("listener address", &addr, buf, capacity) }
     }))
 }
 

@@ -8,6 +8,8 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::{ptr, slice};
 
+use echoloop_core::Addr;
+
 use crate::detail::Refused;
 use crate::text::FixedText;
 use crate::{
@@ -178,7 +180,7 @@ pub(crate) unsafe fn address(
 /// `buf` is NULL or writable for `capacity` bytes.
 pub(crate) unsafe fn write_address(
     operation: &'static str,
-    addr: SocketAddr,
+    addr: &Addr,
     buf: *mut c_char,
     capacity: usize,
 ) -> Result<i32, Refused> {

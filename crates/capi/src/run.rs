@@ -167,7 +167,11 @@ impl Callbacks<'_> {
                 }
                 return;
             }
-            ServerEvent::Refused { peer } => {
+            ServerEvent::Refused { conn } => {
+                let mut server = cell.server.borrow_mut();
+                let view = server.event_loop().conn(conn);
+                let peer = view.map_or(String::new(), |view| view.peer_addr().to_string());
+                drop(server);
                 return self.error(
                     ECHOLOOP_ETOOMANY,
                     format_args!("refused {peer}: the maximum of connections is reached"),
@@ -181,7 +185,7 @@ impl Callbacks<'_> {
                     unsafe { on_open(user, handle(conn.to_raw()), handle(listener.to_raw())) };
                 }
             }
-            Event::Connected { conn } => {
+            Event::Connected { conn } | Event::Adopted { conn } => {
                 if let Some(on_open) = hooks.on_open {
                     // SAFETY: above.
                     unsafe { on_open(user, handle(conn.to_raw()), ptr::null_mut()) };

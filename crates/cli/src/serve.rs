@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use echoloop_server::{
-    CloseReason, ConnId, Context, Echo, Error, ErrorKind, Hooks, ListenerId, Report, Seldom, Server,
+    Addr, CloseReason, ConnId, Context, Echo, Error, ErrorKind, Hooks, ListenerId, Report, Seldom,
+    Server,
 };
 
 use crate::stats::{Stats, bytes};
@@ -109,7 +110,7 @@ fn greet(server: &Server) {
         log::debug!("starting up on {addr}");
         say!("listening on {addr}");
     }
-    if let Some(addr) = addrs.first() {
+    if let Some(addr) = addrs.first().and_then(Addr::ip) {
         say!("try:  printf hello | nc -N {} {}", addr.ip(), addr.port());
         say!("      Ctrl-C drains and prints the totals; RUST_LOG=debug tells what happens");
     }
@@ -212,7 +213,7 @@ impl Hooks for Service {
         }
     }
 
-    fn on_refused(&mut self, _: &mut Context<'_>, _: SocketAddr) {
+    fn on_refused(&mut self, _: &mut Context<'_>, _: ConnId) {
         self.refused += 1;
     }
 

@@ -7,8 +7,7 @@ fn main() -> Result<(), Error> {
     let addr = std::env::args()
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:7007".to_owned());
-    let addr = addr.parse().expect("an address such as 127.0.0.1:7007");
-    let listener = el.listen(addr, &ListenOptions::default())?;
+    let listener = el.listen(addr.as_str(), &ListenOptions::default())?;
     println!("listening on {}", el.listener_addr(listener)?);
     loop {
         el.poll(None)?;

@@ -4,7 +4,6 @@
 //! and goes on when any descriptor of the loop is closed, or a tenth of a second later. Waiting for
 //! the next report would be wrong: with edge triggering nobody in the backlog is reported again.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +15,9 @@ use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::System;
 use crate::turn::Current;
-use crate::{CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId};
+use crate::{
+    Addr, CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId,
+};
 
 /// How long a starved listener waits before it tries again by itself.
 const RETRY: Duration = Duration::from_millis(100);
@@ -30,18 +31,23 @@ pub(crate) struct Listener<K> {
 }
 
 impl<S: System> EventLoop<S> {
-    /// Listens on `addr`; port 0 lets the system choose, and
+    /// Listens on an address; port 0 lets the system choose, and
     /// [`listener_addr`](Self::listener_addr) tells. Connections that come are
     /// [`Event::Accepted`].
     ///
     /// # Errors
     ///
-    /// The system's, with the address: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`.
+    /// [`ErrorKind::InvalidInput`] for a text that is no address; the system's, with the address:
+    /// `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`.
     pub fn listen(
         &mut self,
-        addr: SocketAddr,
+        on: impl TryInto<Addr, Error: Into<Error>>,
         options: &ListenOptions,
     ) -> Result<ListenerId, Error> {
+        self.listen_addr(&on.try_into().map_err(Into::into)?, options)
+    }
+
+    fn listen_addr(&mut self, addr: &Addr, options: &ListenOptions) -> Result<ListenerId, Error> {
         let failed = |e| Error::os("listen", e).at(addr);
         let socket = self.sys.listen(addr, options).map_err(failed)?;
         let key = self.listeners.insert(Listener {
@@ -67,7 +73,7 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`ErrorKind::BadHandle`].
-    pub fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, Error> {
+    pub fn listener_addr(&self, id: ListenerId) -> Result<Addr, Error> {
         let listener = self.find_listener(id, "listener address")?;
         let listener = self.listeners.get(listener);
         let addr = listener
@@ -175,7 +181,7 @@ impl<S: System> EventLoop<S> {
         None
     }
 
-    fn accepted(&mut self, slot: u32, socket: S::Socket, peer: SocketAddr) -> Event {
+    fn accepted(&mut self, slot: u32, socket: S::Socket, peer: Addr) -> Event {
         let listener = ListenerId(self.listeners.key(slot));
         let resumed = self.resume_accepting(slot);
         let options = match self.listeners.get(slot) {

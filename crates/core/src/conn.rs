@@ -5,7 +5,6 @@
 //! the loop's line at most once. `receive`, `gather` and `send` move the bytes, `lifecycle` ends
 //! it, `connection` is what a program sees of it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use rustix::io::Errno;
 use crate::buffer::Buffer;
 use crate::deadlines::DeadlineId;
 use crate::sys::{Readiness, System};
-use crate::{CloseReason, ConnOptions, ListenerId};
+use crate::{Addr, CloseReason, ConnOptions, ListenerId};
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -42,7 +41,7 @@ pub(crate) struct Conn<K> {
     /// When connecting or closing must be over.
     pub(crate) ends_by: u64,
     pub(crate) user_data: u64,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Addr,
     pub(crate) listener: ListenerId,
 }
 
@@ -216,12 +215,7 @@ impl<K> Conn<K> {
         }
     }
 
-    pub(crate) fn new(
-        socket: Option<K>,
-        peer: SocketAddr,
-        options: Arc<ConnOptions>,
-        now: u64,
-    ) -> Self {
+    pub(crate) fn new(socket: Option<K>, peer: Addr, options: Arc<ConnOptions>, now: u64) -> Self {
         Self {
             socket,
             flags: Flags::default(),

@@ -3,7 +3,6 @@
 //! The rule: nothing here blocks, and nothing here makes an event before the next call of
 //! `next_event`. Methods come in four families: getters, input, output, ending.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::sys::{Os, System};
 use crate::turn::Current;
-use crate::{CloseReason, ConnId, Error, ErrorKind};
+use crate::{Addr, CloseReason, ConnId, Error, ErrorKind};
 
 /// A connection of an [`EventLoop`], borrowed by [`EventLoop::conn`].
 pub struct Connection<'a, S: System = Os> {
@@ -32,8 +31,8 @@ impl<'a, S: System> Connection<'a, S> {
 
     /// The address of the peer.
     #[must_use]
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.conn().peer
+    pub fn peer_addr(&self) -> &Addr {
+        &self.conn().peer
     }
 
     /// The address of this side.
@@ -41,7 +40,7 @@ impl<'a, S: System> Connection<'a, S> {
     /// # Errors
     ///
     /// `EBADF` once the connection is dead.
-    pub fn local_addr(&self) -> Result<SocketAddr, Error> {
+    pub fn local_addr(&self) -> Result<Addr, Error> {
         let socket = self.conn().socket.as_ref();
         let addr = socket.map_or(Err(rustix::io::Errno::BADF), |s| self.el.sys.local_addr(s));
         addr.map_err(|e| Error::os("local address", e))

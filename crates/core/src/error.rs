@@ -1,20 +1,21 @@
 //! One error type: the operation, the address it was about, and what went wrong (promise 16).
 //!
 //! The rule: a program decides by [`Error::kind`] or [`Error::errno`], never by the text. Errors are
-//! plain data, made without an allocation. What befalls a connection later is not an `Error` but
-//! the reason of its [`Closed`](crate::Event::Closed) event.
+//! plain data, made without an allocation save for the address. What befalls a connection later is
+//! not an `Error` but the reason of its [`Closed`](crate::Event::Closed) event.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
+use crate::{ResolveError, Target};
+
 /// What went wrong with one call, on which address.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Error {
     operation: &'static str,
     kind: ErrorKind,
-    addr: Option<SocketAddr>,
+    target: Option<Box<Target>>,
 }
 
 /// The kinds of [`Error`].
@@ -44,6 +45,15 @@ pub enum ErrorKind {
     /// An argument makes no sense; the text says which.
     #[error("{0}")]
     InvalidInput(&'static str),
+    /// A name could not be resolved.
+    #[error(transparent)]
+    Resolve(ResolveError),
+    /// A descriptor is not open.
+    #[error("descriptor {0} is not open (EBADF)")]
+    BadDescriptor(i32),
+    /// The loop was made before a fork and this is the child. `after_fork` makes it usable here.
+    #[error("loop was made in the parent of this process; call after_fork first")]
+    Forked,
     /// The operating system said no, with this error number.
     #[error("{} ({})", errno_text(*.0), errno_name(*.0))]
     Os(i32),
@@ -56,7 +66,7 @@ impl Error {
         Self {
             operation,
             kind,
-            addr: None,
+            target: None,
         }
     }
 
@@ -64,10 +74,10 @@ impl Error {
         Self::new(operation, ErrorKind::Os(errno.raw_os_error()))
     }
 
-    /// The same error, about this address.
+    /// The same error, about this address or name.
     #[must_use]
-    pub const fn at(mut self, addr: SocketAddr) -> Self {
-        self.addr = Some(addr);
+    pub fn at(mut self, target: impl Into<Target>) -> Self {
+        self.target = Some(Box::new(target.into()));
         self
     }
 
@@ -83,10 +93,10 @@ impl Error {
         self.kind
     }
 
-    /// The address the operation was about, where there was one.
+    /// The address or name the operation was about, where there was one.
     #[must_use]
-    pub fn addr(&self) -> Option<SocketAddr> {
-        self.addr
+    pub fn target(&self) -> Option<&Target> {
+        self.target.as_deref()
     }
 
     /// The number of an operating system error (errno(3)).
@@ -101,7 +111,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.addr {
+        match &self.target {
             Some(addr) => write!(f, "{} {addr}: {}", self.operation, self.kind),
             None => write!(f, "{}: {}", self.operation, self.kind),
         }
@@ -137,7 +147,8 @@ mod tests {
 
     #[test]
     fn errors_carry_operation_address_name_number_and_text() {
-        let e = Error::os("listen", Errno::ADDRINUSE).at("127.0.0.1:80".parse().unwrap());
+        let e = Error::os("listen", Errno::ADDRINUSE)
+            .at(std::net::SocketAddr::from(([127, 0, 0, 1], 80)));
         assert_eq!(e.errno(), Some(Errno::ADDRINUSE.raw_os_error()));
         assert_eq!(
             e.to_string(),

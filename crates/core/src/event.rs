@@ -6,11 +6,12 @@
 use std::fmt;
 
 use crate::error::{errno_name, errno_text};
-use crate::{ConnId, ListenerId, TimerId};
+use crate::sys::Readiness;
+use crate::{ConnId, ListenerId, LookupId, ResolveError, SignalId, TimerId, UdpId, WatchId};
 
 /// One thing that happened. [`EventLoop::next_event`](crate::EventLoop::next_event) hands them out.
 ///
-/// For one connection the order is: `Accepted` or `Connected` first (a failed connect has neither),
+/// For one connection the order is: `Accepted`, `Connected` or `Adopted` first (a failed connect has neither),
 /// then any number of `Data`, `Congested` and `Drained`, at most one `EndOfStream`, after which no
 /// new bytes come, and `Closed` last, exactly once (promise 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,6 +28,20 @@ pub enum Event {
     Connected {
         /// The connection.
         conn: ConnId,
+    },
+    /// A connection that was made elsewhere is this loop's now: one that `adopt` took, or that
+    /// another loop handed over.
+    Adopted {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A connect waits for a descriptor or a port of this machine to be free, and goes on by
+    /// itself within its deadline. Told once for each connection.
+    ConnectPaused {
+        /// The connection.
+        conn: ConnId,
+        /// The error number: `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EADDRNOTAVAIL`, `EAGAIN`.
+        errno: i32,
     },
     /// Bytes arrived: [`Connection::received`](crate::Connection::received) has them, together
     /// with what was left unread before.
@@ -86,10 +101,62 @@ pub enum Event {
         /// The listener.
         listener: ListenerId,
     },
+    /// A watched descriptor is ready. With the default, level-triggered mode it is told again in
+    /// the next turn as long as it stays so.
+    Watch {
+        /// The watch.
+        watch: WatchId,
+        /// What the descriptor is ready for.
+        readiness: Readiness,
+    },
+    /// A watched descriptor was closed without `unwatch` (promise 11). The watch is gone after
+    /// this event.
+    WatchDead {
+        /// The watch.
+        watch: WatchId,
+        /// The number of the descriptor, which may name another one by now.
+        fd: i32,
+    },
+    /// Datagrams arrived. They are good until the next call of `next_event` or `poll`.
+    Datagrams {
+        /// The socket.
+        udp: UdpId,
+    },
+    /// A datagram socket learned of an error, such as `ECONNREFUSED` from a peer that is not
+    /// there. The socket goes on.
+    UdpError {
+        /// The socket.
+        udp: UdpId,
+        /// The error number.
+        errno: i32,
+    },
+    /// After a datagram was refused with `QueueFull`: the queue is empty again.
+    UdpDrained {
+        /// The socket.
+        udp: UdpId,
+    },
+    /// A lookup has its answer. The lookup is gone after this event.
+    Resolved {
+        /// The lookup.
+        lookup: LookupId,
+    },
+    /// A signal arrived, once or several times.
+    Signal {
+        /// The watch of the signal.
+        signal: SignalId,
+        /// The number of the signal.
+        number: i32,
+    },
+    /// The loop holds more than its memory budget: until `UnderBudget` it does not read from
+    /// connections with a queue, accepts nobody, and `send` is refused where something is queued.
+    OverBudget,
+    /// After `OverBudget`: the loop is within its budget, and goes on.
+    UnderBudget,
 }
 
 /// Why a connection ended (promise 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The peer finished sending, and what was queued for it was flushed.
     PeerFinished,
@@ -97,6 +164,8 @@ pub enum CloseReason {
     Reset,
     /// [`connect`](crate::EventLoop::connect) failed with this error number.
     ConnectFailed(i32),
+    /// The name to connect to could not be resolved.
+    ResolveFailed(ResolveError),
     /// A deadline passed.
     TimedOut(Deadline),
     /// [`Connection::close`](crate::Connection::close) was called here.
@@ -108,6 +177,8 @@ pub enum CloseReason {
     InputTooLarge,
     /// A server or program that shuts down closed it.
     ShutDown,
+    /// Its socket was given away, or handed to another loop; the peer noticed nothing.
+    GivenAway,
     /// Any other error of the operating system, with its number.
     Error(i32),
 }
@@ -138,11 +209,13 @@ impl fmt::Display for CloseReason {
                     errno_name(*errno)
                 )
             }
+            Self::ResolveFailed(e) => e.fmt(f),
             Self::TimedOut(deadline) => write!(f, "timed out: {deadline}"),
             Self::ClosedHere => f.write_str("closed here"),
             Self::AbortedHere => f.write_str("aborted here"),
             Self::InputTooLarge => f.write_str("input too large"),
             Self::ShutDown => f.write_str("shut down"),
+            Self::GivenAway => f.write_str("given away"),
             Self::Error(errno) => write!(f, "{} ({})", errno_text(*errno), errno_name(*errno)),
         }
     }

@@ -6,7 +6,6 @@
 //! `send` move bytes; `accept`, `timer` and `lifecycle` do what their names say.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +22,8 @@ use crate::sys::{Os, Ready, System};
 use crate::timer::Timer;
 use crate::turn::{Current, NOBODY};
 use crate::{
-    CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event, LoopOptions,
+    Addr, CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event,
+    LoopOptions, Target,
 };
 
 /// A non-blocking network event loop for one thread.
@@ -52,7 +52,7 @@ use crate::{
 /// use echoloop_core::{Event, EventLoop, ListenOptions, LoopOptions};
 ///
 /// let mut el = EventLoop::new(LoopOptions::default())?;
-/// el.listen("127.0.0.1:7007".parse().unwrap(), &ListenOptions::default())?;
+/// el.listen("127.0.0.1:7007", &ListenOptions::default())?;
 /// loop {
 ///     el.poll(None)?;
 ///     while let Some(event) = el.next_event() {
@@ -226,16 +226,31 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// Starts to connect to `addr`. The answer is one event: `Connected`, or `Closed` with the
+    /// Starts to connect. The answer is one event: `Connected`, or `Closed` with the
     /// reason (promise 12). Sends are taken at once and leave when the connection is made.
     ///
     /// # Errors
     ///
-    /// Only those of this machine, such as `EMFILE`, or `EADDRINUSE` for the local address. A
-    /// refusal by the peer is always the reason of `Closed`, even when it is known at once.
-    pub fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<ConnId, Error> {
-        let failed = |e| Error::os("connect", e).at(addr);
-        let opened = match self.sys.connect(addr, options) {
+    /// [`ErrorKind::InvalidInput`] for a text that is no target. Else only those of this machine,
+    /// such as `EMFILE`, or `EADDRINUSE` for the local address. A refusal by the peer is always the
+    /// reason of `Closed`, even when it is known at once.
+    pub fn connect(
+        &mut self,
+        to: impl TryInto<Target, Error: Into<Error>>,
+        options: &ConnectOptions,
+    ) -> Result<ConnId, Error> {
+        match to.try_into().map_err(Into::into)? {
+            Target::Addr(addr) => self.connect_addr(addr, options),
+            name @ Target::Name { .. } => {
+                let unknown = ErrorKind::InvalidInput("names are not resolved yet");
+                Err(Error::new("connect", unknown).at(name))
+            }
+        }
+    }
+
+    fn connect_addr(&mut self, addr: Addr, options: &ConnectOptions) -> Result<ConnId, Error> {
+        let failed = |e| Error::os("connect", e).at(&addr);
+        let opened = match self.sys.connect(&addr, options) {
             Err(e) if own_fault(e) => return Err(failed(e)),
             opened => opened,
         };
@@ -243,7 +258,12 @@ impl<S: System> EventLoop<S> {
             Ok(socket) => (Some(socket), None),
             Err(e) => (None, Some(CloseReason::ConnectFailed(e.raw_os_error()))),
         };
-        let mut conn = Conn::new(socket, addr, Arc::new(options.conn.clone()), self.now);
+        let mut conn = Conn::new(
+            socket,
+            addr.clone(),
+            Arc::new(options.conn.clone()),
+            self.now,
+        );
         conn.flags.set(Flags::CONNECTING);
         conn.ends_by = options.timeout.map_or(NEVER, |t| after(self.sys.now(), t));
         let key = self.conns.insert(conn)?;

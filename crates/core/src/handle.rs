@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use crate::{Error, ErrorKind};
 
 const KIND_SHIFT: u32 = 1;
-const LOOP_SHIFT: u32 = 4;
+const LOOP_SHIFT: u32 = 5;
 const SLOT_SHIFT: u32 = 16;
 const GENERATION_SHIFT: u32 = 40;
 
@@ -40,6 +40,16 @@ pub enum Kind {
     Server = 5,
     /// A remote (made by the layers above the core).
     Remote = 6,
+    /// A watch of a raw descriptor.
+    Watch = 7,
+    /// A UDP socket.
+    Udp = 8,
+    /// A signal that is an event.
+    Signal = 9,
+    /// A name that is being resolved.
+    Lookup = 10,
+    /// One of the sockets with which a connect tries several addresses; never handed out.
+    Attempt = 11,
 }
 
 /// The number of a loop within this process, 0 to [`MAX_LOOPS`] - 1.
@@ -87,7 +97,7 @@ pub(crate) fn generation_of(raw: u64) -> u32 {
 }
 
 pub(crate) fn kind_of(raw: u64) -> u64 {
-    (raw >> KIND_SHIFT) & 0b111
+    (raw >> KIND_SHIFT) & 0b1111
 }
 
 macro_rules! id {
@@ -132,6 +142,22 @@ id! {
 id! {
     /// Names one timer of one loop.
     TimerId
+}
+id! {
+    /// Names one watch of one loop.
+    WatchId
+}
+id! {
+    /// Names one UDP socket of one loop.
+    UdpId
+}
+id! {
+    /// Names one signal that one loop watches.
+    SignalId
+}
+id! {
+    /// Names one lookup of a name by one loop.
+    LookupId
 }
 
 /// Loop numbers that are free, each with the generation its next loop starts at.

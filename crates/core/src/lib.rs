@@ -10,7 +10,7 @@
 //! use echoloop_core::{ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions};
 //!
 //! let mut el = EventLoop::new(LoopOptions::default())?;
-//! let listener = el.listen("127.0.0.1:0".parse().unwrap(), &ListenOptions::default())?;
+//! let listener = el.listen("127.0.0.1:0", &ListenOptions::default())?;
 //! let addr = el.listener_addr(listener)?;
 //! let client = el.connect(addr, &ConnectOptions::default())?;
 //! el.conn(client)?.send(b"hello")?; // Taken at once, sent when the connection is made.
@@ -37,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod addr;
 mod buffer;
 mod conn;
 mod connection;
@@ -52,6 +53,7 @@ mod mailbox;
 mod options;
 mod receive;
 mod remote;
+mod resolve_error;
 mod send;
 mod slots;
 mod sync;
@@ -59,12 +61,17 @@ pub mod sys;
 mod timer;
 mod turn;
 
+pub use addr::{Addr, Target, UnixAddr};
 pub use connection::Connection;
 pub use counters::Counters;
 pub use error::{Error, ErrorKind, errno_name, errno_text};
 pub use event::{CloseReason, Deadline, Event};
 pub use event_loop::EventLoop;
-pub use handle::{ConnId, Kind, ListenerId, LoopId, MAX_LOOPS, TimerId};
+pub use handle::{
+    ConnId, Kind, ListenerId, LookupId, LoopId, MAX_LOOPS, SignalId, TimerId, UdpId, WatchId,
+};
 pub use options::{ConnOptions, ConnectOptions, ListenOptions, LoopOptions};
 pub use remote::Remote;
+pub use resolve_error::ResolveError;
+pub use sys::Readiness;
 pub use timer::TimerSpec;

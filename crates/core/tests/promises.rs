@@ -565,7 +565,7 @@ fn promise_09_without_descriptors_accepting_pauses_and_resumes_by_itself() {
     use echoloop_core::sys::{Sim, SimOptions};
     let sim = Sim::new(SimOptions::kind(9));
     let mut el = EventLoop::with_system(sim.clone(), LoopOptions::default()).unwrap();
-    let addr = "10.0.0.2:7".parse().unwrap();
+    let addr = "10.0.0.2:7";
     let listener = el.listen(addr, &ListenOptions::default()).unwrap();
     let _peer = sim.connect_to(addr);
     let emfile = nix::errno::Errno::EMFILE as i32;
@@ -799,7 +799,7 @@ fn promise_16_errors_carry_operation_address_name_number_and_text() {
     let mut el = EventLoop::new(LoopOptions::default()).unwrap();
     let error = el.listen(real.addr, &ListenOptions::default()).unwrap_err();
     assert_eq!(error.operation(), "listen");
-    assert_eq!(error.addr(), Some(real.addr));
+    assert_eq!(error.target(), Some(&real.addr.into()));
     assert_eq!(error.errno(), Some(nix::errno::Errno::EADDRINUSE as i32));
     let text = format!("listen {}: Address already in use (EADDRINUSE)", real.addr);
     assert_eq!(error.to_string(), text);

@@ -24,7 +24,7 @@ fn sim_loop(options: SimOptions, conn: ConnOptions) -> (Sim, EventLoop<Sim>) {
         conn,
         ..ListenOptions::default()
     };
-    el.listen(ADDR.parse().unwrap(), &listen).unwrap();
+    el.listen(ADDR, &listen).unwrap();
     (sim, el)
 }
 
@@ -130,12 +130,7 @@ fn every_byte_comes_back_in_order_however_it_is_cut() {
         let mut peers: Vec<(Peer, Vec<u8>, usize, Vec<u8>)> = (0..1 + random.below(8))
             .map(|_| {
                 let n = random.below(60_000) as usize;
-                (
-                    sim.connect_to(ADDR.parse().unwrap()),
-                    random.bytes(n),
-                    0,
-                    Vec::new(),
-                )
+                (sim.connect_to(ADDR), random.bytes(n), 0, Vec::new())
             })
             .collect();
         let mut story = Story::default();
@@ -223,7 +218,7 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
         for _ in 0..200 {
             match random.below(8) {
                 0 => {
-                    peers.push(sim.connect_to(ADDR.parse().unwrap()));
+                    peers.push(sim.connect_to(ADDR));
                     begun += 1;
                 }
                 1 => {
@@ -232,7 +227,7 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
                         1 => sim.ignore_next(),
                         _ => {}
                     }
-                    let id = el.connect(ADDR.parse().unwrap(), &connect).unwrap();
+                    let id = el.connect(ADDR, &connect).unwrap();
                     story.asked.insert(id);
                     known.push(id);
                     begun += 1;
@@ -312,7 +307,7 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
 #[test]
 fn a_kind_system_gives_the_same_result() {
     let (sim, mut el) = sim_loop(SimOptions::kind(1), ConnOptions::default());
-    let peer = sim.connect_to(ADDR.parse().unwrap());
+    let peer = sim.connect_to(ADDR);
     assert_eq!(peer.send(b"hello"), 5);
     peer.finish();
     let mut events = Vec::new();

@@ -19,7 +19,7 @@ fn simulated(options: SimOptions, el: LoopOptions, conn: ConnOptions) -> (Sim, E
         conn,
         ..Default::default()
     };
-    el.listen(ADDR.parse().unwrap(), &listen).unwrap();
+    el.listen(ADDR, &listen).unwrap();
     (sim, el)
 }
 
@@ -31,7 +31,7 @@ fn turn(el: &mut EventLoop<Sim>) -> Vec<Event> {
 
 /// A peer, and the connection it has become on our side.
 fn open(sim: &Sim, el: &mut EventLoop<Sim>) -> (Peer, ConnId) {
-    let peer = sim.connect_to(ADDR.parse().unwrap());
+    let peer = sim.connect_to(ADDR);
     for _ in 0..4 {
         for event in turn(el) {
             if let Event::Accepted { conn, .. } = event {
@@ -82,8 +82,7 @@ fn connected_is_told_also_when_the_program_polls_between_events() {
         ConnOptions::default(),
     );
     for _ in 0..3 {
-        el.connect(ADDR.parse().unwrap(), &ConnectOptions::default())
-            .unwrap();
+        el.connect(ADDR, &ConnectOptions::default()).unwrap();
     }
     let mut connected = 0;
     for _ in 0..50 {
@@ -132,7 +131,7 @@ fn closing_before_anything_was_read_sees_the_peer_finish() {
         LoopOptions::default(),
         ConnOptions::default(),
     );
-    let peer = sim.connect_to(ADDR.parse().unwrap());
+    let peer = sim.connect_to(ADDR);
     let mut closed = false;
     for n in 0..20 {
         for event in turn(&mut el) {
@@ -386,7 +385,7 @@ fn an_accept_error_of_one_connection_is_not_a_pause() {
         ConnOptions::default(),
     );
     sim.fail_accept(nix::errno::Errno::EHOSTUNREACH as i32);
-    let _peer = sim.connect_to(ADDR.parse().unwrap());
+    let _peer = sim.connect_to(ADDR);
     assert!(matches!(turn(&mut el)[..], [Event::Accepted { .. }]));
 }
 

@@ -3,12 +3,14 @@
 mod util;
 
 use std::io::{IoSlice, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use echoloop_core::sys::{Os, Ready, System, Waker};
-use echoloop_core::{ConnOptions, ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions};
+use echoloop_core::{
+    Addr, ConnOptions, ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions,
+};
 use rustix::io::Errno;
 use util::real::{PATIENCE, Real};
 
@@ -52,19 +54,19 @@ impl System for Counting {
         self.count(|c| c.register += 1);
         self.os.register(socket, token)
     }
-    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
+    fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
         self.os.listen(addr, options)
     }
-    fn accept(&mut self, listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno> {
+    fn accept(&mut self, listener: &OwnedFd) -> Result<(OwnedFd, Addr), Errno> {
         self.os.accept(listener)
     }
-    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
+    fn connect(&mut self, addr: &Addr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
         self.os.connect(addr, options)
     }
     fn take_error(&mut self, socket: &OwnedFd) -> Option<Errno> {
         self.os.take_error(socket)
     }
-    fn local_addr(&self, socket: &OwnedFd) -> Result<SocketAddr, Errno> {
+    fn local_addr(&self, socket: &OwnedFd) -> Result<Addr, Errno> {
         self.os.local_addr(socket)
     }
     fn recv(&mut self, socket: &OwnedFd, buf: &mut [u8]) -> Result<usize, Errno> {

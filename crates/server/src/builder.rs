@@ -1,16 +1,15 @@
 //! The settings of a server before it exists.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use echoloop_core::{Error, EventLoop, ListenOptions, LoopOptions, TimerSpec};
+use echoloop_core::{Addr, Error, EventLoop, ListenOptions, LoopOptions, TimerSpec};
 
 use crate::Server;
 
 /// Settings for a [`Server`]; made by [`Server::builder`].
 #[derive(Clone, Debug)]
 pub struct ServerBuilder {
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<Result<Addr, Error>>,
     pub(crate) listen: ListenOptions,
     pub(crate) event_loop: LoopOptions,
     pub(crate) max_connections: usize,
@@ -33,10 +32,11 @@ impl Default for ServerBuilder {
 
 impl ServerBuilder {
     /// Listens on this address too; may be called several times, for IPv4 and IPv6. Port 0 lets
-    /// the system choose; [`Server::local_addrs`] tells.
+    /// the system choose; [`Server::local_addrs`] tells. A text that is no address is an error of
+    /// [`build`](Self::build).
     #[must_use]
-    pub fn listen(mut self, addr: SocketAddr) -> Self {
-        self.addresses.push(addr);
+    pub fn listen(mut self, on: impl TryInto<Addr, Error: Into<Error>>) -> Self {
+        self.addresses.push(on.try_into().map_err(Into::into));
         self
     }
 

@@ -1,11 +1,10 @@
 //! What a hook may do with the loop: everything but run it.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use echoloop_core::{
-    ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, EventLoop, ListenerId, Remote,
-    TimerId, TimerSpec,
+    Addr, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, EventLoop, ListenerId,
+    Remote, Target, TimerId, TimerSpec,
 };
 
 /// The loop as a hook sees it: all of [`EventLoop`] but `poll` and `next_event`, so a nested poll
@@ -51,11 +50,16 @@ impl<'a> Context<'a> {
     ///
     /// As [`EventLoop::connect`]; [`ErrorKind::Closing`](crate::ErrorKind::Closing) while the
     /// server drains, or else the drain might never end.
-    pub fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<ConnId, Error> {
+    pub fn connect(
+        &mut self,
+        to: impl TryInto<Target, Error: Into<Error>>,
+        options: &ConnectOptions,
+    ) -> Result<ConnId, Error> {
+        let to = to.try_into().map_err(Into::into)?;
         if self.draining {
-            return Err(Error::new("connect", ErrorKind::Closing).at(addr));
+            return Err(Error::new("connect", ErrorKind::Closing).at(to));
         }
-        self.el.connect(addr, options)
+        self.el.connect(to, options)
     }
 
     /// Adds a timer, for [`Hooks::on_timer`](crate::Hooks::on_timer).
@@ -99,7 +103,7 @@ impl<'a> Context<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::BadHandle`](crate::ErrorKind::BadHandle).
-    pub fn listener_addr(&self, id: ListenerId) -> Result<SocketAddr, Error> {
+    pub fn listener_addr(&self, id: ListenerId) -> Result<Addr, Error> {
         self.el.listener_addr(id)
     }
 

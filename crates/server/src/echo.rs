@@ -2,9 +2,7 @@
 //!
 //! It tells its story through `log` at debug level, in the words of the classic select tutorial.
 
-use std::net::SocketAddr;
-
-use echoloop_core::{CloseReason, ConnId, Error, ErrorKind, ListenerId};
+use echoloop_core::{Addr, CloseReason, ConnId, Error, ErrorKind, ListenerId, UnixAddr};
 
 use crate::{Context, Hooks};
 
@@ -13,7 +11,7 @@ use crate::{Context, Hooks};
 /// ```no_run
 /// use echoloop_server::{Echo, Server};
 ///
-/// let mut server = Server::builder().listen("127.0.0.1:7007".parse().unwrap()).build()?;
+/// let mut server = Server::builder().listen("127.0.0.1:7007").build()?;
 /// server.run(&mut Echo)?;
 /// # Ok::<(), echoloop_server::Error>(())
 /// ```
@@ -71,13 +69,14 @@ impl Hooks for Echo {
     }
 }
 
-fn peer(cx: &mut Context<'_>, conn: ConnId) -> SocketAddr {
-    let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-    cx.conn(conn).map_or(unknown, |view| view.peer_addr())
+fn peer(cx: &mut Context<'_>, conn: ConnId) -> Addr {
+    let unknown = |_| UnixAddr::default().into();
+    cx.conn(conn)
+        .map_or_else(unknown, |view| view.peer_addr().clone())
 }
 
 #[cold]
-fn tell_data(n: usize, peer: SocketAddr) {
+fn tell_data(n: usize, peer: &Addr) {
     log::debug!("received {n} bytes from {peer}");
     log::debug!("sending {n} bytes to {peer}");
 }

@@ -3,8 +3,6 @@
 //! The rule: every method has a default that does nothing and loses nothing, save `on_data`, whose
 //! default drops what came, so that a program writes down only what it cares about.
 
-use std::net::SocketAddr;
-
 use echoloop_core::{CloseReason, ConnId, Error, ListenerId, TimerId};
 
 use crate::Context;
@@ -66,9 +64,10 @@ pub trait Hooks {
         let _ = cx;
     }
 
-    /// The maximum of connections is reached and this peer was refused (its connection reset).
-    fn on_refused(&mut self, cx: &mut Context<'_>, peer: SocketAddr) {
-        let _ = (cx, peer);
+    /// The maximum of connections is reached and this one was refused (reset). It has no other
+    /// hooks; its view still tells the peer's address.
+    fn on_refused(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        let _ = (cx, conn);
     }
 
     /// Something went wrong that is no single connection's: accepting is paused, for example.

@@ -21,7 +21,7 @@
 //!     }
 //! }
 //!
-//! let mut server = Server::builder().listen("127.0.0.1:0".parse().unwrap()).build()?;
+//! let mut server = Server::builder().listen("127.0.0.1:0").build()?;
 //! server.remote().stop()?; // From any thread: drain and return.
 //! let report = server.run(&mut Lengths)?;
 //! assert_eq!(report.bytes_lost, 0);
@@ -48,9 +48,9 @@ pub use server::{Server, ServerEvent};
 
 #[doc(no_inline)]
 pub use echoloop_core::{
-    CloseReason, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Deadline, Error,
-    ErrorKind, Event, EventLoop, ListenOptions, ListenerId, LoopOptions, Remote, TimerId,
-    TimerSpec,
+    Addr, CloseReason, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Deadline, Error,
+    ErrorKind, Event, EventLoop, ListenOptions, ListenerId, LoopOptions, Remote, Target, TimerId,
+    TimerSpec, UnixAddr,
 };
 
 /// The program of the README, compiled.

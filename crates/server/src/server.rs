@@ -3,12 +3,11 @@
 //! The rule: the policy sees every event first, in [`Server::next_event`], and hands on what is the
 //! program's. [`Server::run`] is one loop over it; the C and Python faces are others.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use echoloop_core::{
-    CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenOptions, ListenerId, Remote,
-    TimerId,
+    Addr, CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenOptions, ListenerId,
+    Remote, TimerId,
 };
 
 use crate::seldom::Seldom;
@@ -34,11 +33,10 @@ pub enum ServerEvent {
     Loop(Event),
     /// The tick interval has passed.
     Tick,
-    /// The maximum of connections is reached and this peer was refused. Its connection has no
-    /// other events.
+    /// The maximum of connections is reached and this one was refused. It has no other events.
     Refused {
-        /// Who was refused.
-        peer: SocketAddr,
+        /// The connection, for the address of its peer.
+        conn: ConnId,
     },
 }
 
@@ -66,7 +64,7 @@ impl Server {
             refusals_told: Seldom::default(),
         };
         for addr in addresses {
-            server.listen(addr, None)?;
+            server.listen(addr?, None)?;
         }
         Ok(server)
     }
@@ -78,9 +76,10 @@ impl Server {
     /// As [`EventLoop::listen`]; [`ErrorKind::Closing`] once a drain has begun.
     pub fn listen(
         &mut self,
-        addr: SocketAddr,
+        on: impl TryInto<Addr, Error: Into<Error>>,
         options: Option<&ListenOptions>,
     ) -> Result<ListenerId, Error> {
+        let addr = on.try_into().map_err(Into::into)?;
         if self.is_draining() {
             return Err(Error::new("listen", ErrorKind::Closing).at(addr));
         }
@@ -93,7 +92,7 @@ impl Server {
 
     /// The addresses of all listeners, with the ports that the system chose.
     #[must_use]
-    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+    pub fn local_addrs(&self) -> Vec<Addr> {
         self.listeners
             .iter()
             .filter_map(|id| self.el.listener_addr(*id).ok())
@@ -228,11 +227,11 @@ impl Server {
         let event = match event {
             ServerEvent::Loop(event) => event,
             ServerEvent::Tick => return hooks.on_tick(cx),
-            ServerEvent::Refused { peer } => return hooks.on_refused(cx, peer),
+            ServerEvent::Refused { conn } => return hooks.on_refused(cx, conn),
         };
         match event {
             Event::Accepted { conn, listener } => hooks.on_open(cx, conn, Some(listener)),
-            Event::Connected { conn } => hooks.on_open(cx, conn, None),
+            Event::Connected { conn } | Event::Adopted { conn } => hooks.on_open(cx, conn, None),
             Event::Data { conn } => hooks.on_data(cx, conn),
             Event::Congested { conn } => hooks.on_congested(cx, conn),
             Event::Drained { conn } => hooks.on_drained(cx, conn),
@@ -269,7 +268,7 @@ impl Server {
             return None;
         }
         let mut conn = self.el.conn(id).ok()?;
-        let peer = conn.peer_addr();
+        let peer = conn.peer_addr().clone();
         conn.abort();
         self.refused.push(id);
         self.counters.refused += 1;
@@ -281,7 +280,7 @@ impl Server {
             };
             log::warn!("refused {peer}: the maximum of {max} connections is reached{more}");
         }
-        Some(ServerEvent::Refused { peer })
+        Some(ServerEvent::Refused { conn: id })
     }
 
     /// Counts an end; false when nobody was told of the beginning.

@@ -67,7 +67,8 @@ impl Hooks for Telling {
     fn on_tick(&mut self, _: &mut Context<'_>) {
         self.tell(Told::Tick);
     }
-    fn on_refused(&mut self, _: &mut Context<'_>, peer: SocketAddr) {
+    fn on_refused(&mut self, cx: &mut Context<'_>, conn: ConnId) {
+        let peer = cx.conn(conn).unwrap().peer_addr().ip().unwrap();
         self.tell(Told::Refused(peer));
     }
     fn on_post(&mut self, cx: &mut Context<'_>, word: u64) {
@@ -85,11 +86,11 @@ impl Running {
     fn start(builder: ServerBuilder) -> Self {
         let (tell, told) = channel();
         let (ready, made) = channel();
-        let builder = builder.listen("127.0.0.1:0".parse().unwrap());
+        let builder = builder.listen("127.0.0.1:0");
         let thread = thread::spawn(move || {
             let mut server = builder.build().unwrap();
             ready
-                .send((server.local_addrs()[0], server.remote()))
+                .send((server.local_addrs()[0].ip().unwrap(), server.remote()))
                 .unwrap();
             let report = server.run(&mut Telling(tell)).unwrap();
             (report, server.counters())
@@ -287,20 +288,20 @@ fn a_hook_can_begin_the_drain_and_nothing_is_accepted_after() {
 
 #[test]
 fn several_addresses_of_both_families_are_served() {
-    let mut builder = Server::builder().listen("127.0.0.1:0".parse().unwrap());
+    let mut builder = Server::builder().listen("127.0.0.1:0");
     // A machine without IPv6 is served on IPv4 twice.
     let second = match std::net::TcpListener::bind("[::1]:0") {
         Ok(_) => "[::1]:0",
         Err(_) => "127.0.0.1:0",
     };
-    builder = builder.listen(second.parse().unwrap());
+    builder = builder.listen(second);
     let mut server = builder.build().unwrap();
     let addrs = server.local_addrs();
     assert_eq!(addrs.len(), 2);
     let remote = server.remote();
     let clients = thread::spawn(move || {
         for addr in addrs {
-            let mut client = TcpStream::connect(addr).unwrap();
+            let mut client = TcpStream::connect(addr.ip().unwrap()).unwrap();
             client.set_read_timeout(Some(PATIENCE)).unwrap();
             client.write_all(b"abc").unwrap();
             client.read_exact(&mut [0; 3]).unwrap();

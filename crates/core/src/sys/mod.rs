@@ -32,7 +32,6 @@ mod random;
 mod sim;
 
 use std::io::IoSlice;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,7 +43,7 @@ pub use random::Random;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Peer, Sim, SimOptions, SimSocket};
 
-use crate::{ConnectOptions, ListenOptions};
+use crate::{Addr, ConnectOptions, ListenOptions};
 
 /// The token by which `wait` reports that a [`Waker`] was used.
 pub(crate) const WAKER: u64 = 0;
@@ -94,15 +93,11 @@ pub trait System {
     fn waker(&self) -> Waker;
     fn register(&mut self, socket: &Self::Socket, token: u64) -> Result<(), Errno>;
 
-    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<Self::Socket, Errno>;
-    fn accept(&mut self, listener: &Self::Socket) -> Result<(Self::Socket, SocketAddr), Errno>;
-    fn connect(
-        &mut self,
-        addr: SocketAddr,
-        options: &ConnectOptions,
-    ) -> Result<Self::Socket, Errno>;
+    fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<Self::Socket, Errno>;
+    fn accept(&mut self, listener: &Self::Socket) -> Result<(Self::Socket, Addr), Errno>;
+    fn connect(&mut self, addr: &Addr, options: &ConnectOptions) -> Result<Self::Socket, Errno>;
     fn take_error(&mut self, socket: &Self::Socket) -> Option<Errno>;
-    fn local_addr(&self, socket: &Self::Socket) -> Result<SocketAddr, Errno>;
+    fn local_addr(&self, socket: &Self::Socket) -> Result<Addr, Errno>;
 
     fn recv(&mut self, socket: &Self::Socket, buf: &mut [u8]) -> Result<usize, Errno>;
     fn send(&mut self, socket: &Self::Socket, bufs: &[IoSlice<'_>]) -> Result<usize, Errno>;

@@ -10,7 +10,6 @@ mod system;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -21,6 +20,7 @@ use rustix::io::Errno;
 use net::{Net, Plan, Socket};
 
 use crate::sys::Random;
+use crate::{Addr, Error};
 
 /// How unkind the simulated system is. The chances are one in so many calls; 0 is never.
 #[derive(Clone, Debug)]
@@ -109,12 +109,13 @@ impl Sim {
     ///
     /// # Panics
     ///
-    /// When nobody listens on `addr`.
+    /// When nobody listens on `addr`, or it is none.
     #[must_use]
-    pub fn connect_to(&self, addr: SocketAddr) -> Peer {
+    pub fn connect_to(&self, addr: impl TryInto<Addr, Error: Into<Error>>) -> Peer {
+        let addr = addr.try_into().map_err(Into::into).expect("an address");
         let mut net = self.net.borrow_mut();
         let index = net.open();
-        let listening = |s: &&mut Socket| s.open && s.listener == Some(addr);
+        let listening = |s: &&mut Socket| s.open && s.listener.as_ref() == Some(&addr);
         let listener = net
             .sockets
             .iter_mut()

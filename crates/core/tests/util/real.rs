@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use echoloop_core::sys::{Os, System};
-use echoloop_core::{ConnId, ConnOptions, Event, EventLoop, ListenOptions, LoopOptions};
+use echoloop_core::{Addr, ConnId, ConnOptions, Event, EventLoop, ListenOptions, LoopOptions};
 
 /// No test waits longer than this for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -28,8 +28,8 @@ impl<S: System> Real<S> {
             conn,
             ..ListenOptions::default()
         };
-        let listener = el.listen("127.0.0.1:0".parse().unwrap(), &listen).unwrap();
-        let addr = el.listener_addr(listener).unwrap();
+        let listener = el.listen("127.0.0.1:0", &listen).unwrap();
+        let addr = ip(&el.listener_addr(listener).unwrap());
         Self { el, addr }
     }
 
@@ -88,6 +88,11 @@ impl<S: System> Real<S> {
     pub(crate) fn until_closed(&mut self, id: ConnId) -> Event {
         self.until(|_, e| matches!(e, Event::Closed { conn, .. } if conn == id).then_some(e))
     }
+}
+
+/// The IP address in an address that is one.
+pub(crate) fn ip(addr: &Addr) -> SocketAddr {
+    addr.ip().expect("an IP address")
 }
 
 /// Reads what is there; true at the end of stream.

@@ -4,11 +4,11 @@
 //! is; so edges come exactly where the contract demands them.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
 use super::SimOptions;
+use crate::Addr;
 use crate::sys::{Random, Readiness, Ready};
 
 pub(super) struct Net {
@@ -35,7 +35,7 @@ pub(super) enum Plan {
 pub(super) struct Socket {
     pub(super) token: Option<u64>,
     pub(super) open: bool,
-    pub(super) listener: Option<SocketAddr>,
+    pub(super) listener: Option<Addr>,
     pub(super) backlog: VecDeque<usize>,
     pub(super) to_loop: VecDeque<u8>,
     pub(super) to_peer: VecDeque<u8>,

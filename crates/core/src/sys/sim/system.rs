@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::net::Plan;
 use super::{Sim, SimSocket};
 use crate::sys::{Readiness, Ready, System, WAKER, Waker};
-use crate::{ConnectOptions, ListenOptions};
+use crate::{Addr, ConnectOptions, ListenOptions};
 
 impl System for Sim {
     type Socket = SimSocket;
@@ -54,21 +54,21 @@ impl System for Sim {
         Ok(())
     }
 
-    fn listen(&mut self, addr: SocketAddr, _: &ListenOptions) -> Result<SimSocket, Errno> {
+    fn listen(&mut self, addr: &Addr, _: &ListenOptions) -> Result<SimSocket, Errno> {
         let net = &mut *self.net.borrow_mut();
         if net
             .sockets
             .iter()
-            .any(|s| s.open && s.listener == Some(addr))
+            .any(|s| s.open && s.listener.as_ref() == Some(addr))
         {
             return Err(Errno::ADDRINUSE);
         }
         let index = net.open();
-        net.sockets[index].listener = Some(addr);
+        net.sockets[index].listener = Some(addr.clone());
         Ok(SimSocket(index))
     }
 
-    fn accept(&mut self, listener: &SimSocket) -> Result<(SimSocket, SocketAddr), Errno> {
+    fn accept(&mut self, listener: &SimSocket) -> Result<(SimSocket, Addr), Errno> {
         let net = &mut *self.net.borrow_mut();
         if let Some(e) = net.accept_errors.pop_front() {
             return Err(e);
@@ -82,7 +82,7 @@ impl System for Sim {
         } {
             Some(index) => Ok((
                 SimSocket(index),
-                SocketAddr::from(([10, 0, 0, 1], index as u16)),
+                SocketAddr::from(([10, 0, 0, 1], index as u16)).into(),
             )),
             None => {
                 socket.read_armed = true;
@@ -91,7 +91,7 @@ impl System for Sim {
         }
     }
 
-    fn connect(&mut self, _: SocketAddr, _: &ConnectOptions) -> Result<SimSocket, Errno> {
+    fn connect(&mut self, _: &Addr, _: &ConnectOptions) -> Result<SimSocket, Errno> {
         let net = &mut *self.net.borrow_mut();
         let index = net.open();
         match net.plans.pop_front() {
@@ -111,9 +111,9 @@ impl System for Sim {
         socket.reset.then_some(Errno::CONNRESET)
     }
 
-    fn local_addr(&self, socket: &SimSocket) -> Result<SocketAddr, Errno> {
-        let listener = self.net.borrow().sockets[socket.0].listener;
-        Ok(listener.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 2], 7))))
+    fn local_addr(&self, socket: &SimSocket) -> Result<Addr, Errno> {
+        let listener = self.net.borrow().sockets[socket.0].listener.clone();
+        Ok(listener.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 2], 7)).into()))
     }
 
     fn recv(&mut self, socket: &SimSocket, buf: &mut [u8]) -> Result<usize, Errno> {

@@ -3,20 +3,25 @@
 //! The rule: no call here may raise SIGPIPE. std's and mio's vectored writes are `writev(2)`,
 //! which does; `sendmsg` and `send` with MSG_NOSIGNAL do not. Descriptors are close-on-exec.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketFlags, sockopt};
+use rustix::net::{
+    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
+    SocketFlags, sockopt,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Readiness, Ready, System, WAKER, Waker};
-use crate::{ConnectOptions, ListenOptions};
+use crate::sys::{Readiness, Ready, System, WAKER, Waker};
+use crate::{Addr, ConnectOptions, ListenOptions, UnixAddr};
 
 /// The operating system.
 pub struct Os {
@@ -99,7 +104,8 @@ impl System for Os {
             .map_err(errno)
     }
 
-    fn listen(&mut self, addr: SocketAddr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
+    fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
+        let addr = addr.ip().ok_or(Errno::AFNOSUPPORT)?;
         let open = || -> io::Result<OwnedFd> {
             let socket = stream_socket(addr)?;
             if addr.is_ipv6() {
@@ -118,18 +124,16 @@ impl System for Os {
         open().map_err(errno)
     }
 
-    fn accept(&mut self, listener: &OwnedFd) -> Result<(OwnedFd, SocketAddr), Errno> {
+    fn accept(&mut self, listener: &OwnedFd) -> Result<(OwnedFd, Addr), Errno> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, addr) = rustix::net::acceptfrom_with(listener, flags)?;
         // A peer that reset before it was accepted may come without an address.
-        let addr = addr.and_then(|a| SocketAddr::try_from(a).ok());
-        Ok((
-            socket,
-            addr.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0))),
-        ))
+        let unknown = || SocketAddr::from(([0, 0, 0, 0], 0)).into();
+        Ok((socket, addr.and_then(known_addr).unwrap_or_else(unknown)))
     }
 
-    fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
+    fn connect(&mut self, addr: &Addr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
+        let addr = addr.ip().ok_or(Errno::AFNOSUPPORT)?;
         let open = || -> io::Result<OwnedFd> {
             let socket = stream_socket(addr)?;
             socket.set_tcp_nodelay(options.conn.nodelay)?;
@@ -152,9 +156,9 @@ impl System for Os {
         }
     }
 
-    fn local_addr(&self, socket: &OwnedFd) -> Result<SocketAddr, Errno> {
+    fn local_addr(&self, socket: &OwnedFd) -> Result<Addr, Errno> {
         let addr = rustix::net::getsockname(socket)?;
-        SocketAddr::try_from(addr).map_err(|_| Errno::AFNOSUPPORT)
+        known_addr(addr).ok_or(Errno::AFNOSUPPORT)
     }
 
     #[inline]
@@ -194,6 +198,19 @@ fn stream_socket(addr: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     Ok(socket)
+}
+
+/// The address in our terms.
+fn known_addr(addr: SocketAddrAny) -> Option<Addr> {
+    if let Ok(ip) = SocketAddr::try_from(addr.clone()) {
+        return Some(ip.into());
+    }
+    let unix = SocketAddrUnix::try_from(addr).ok()?;
+    Some(match (unix.path_bytes(), unix.abstract_name()) {
+        (Some(path), _) => UnixAddr::path(OsStr::from_bytes(path)).into(),
+        (_, Some(name)) => UnixAddr::abstract_name(name).into(),
+        _ => UnixAddr::default().into(),
+    })
 }
 
 fn errno(e: io::Error) -> Errno {
