@@ -117,6 +117,7 @@ impl echoloop_options {
             memory_budget: size(self.memory_budget, default.memory_budget),
             events_per_turn: size(self.events_per_turn, default.events_per_turn),
             post_capacity: size(self.post_capacity, default.post_capacity),
+            ..default
         }
     }
 }

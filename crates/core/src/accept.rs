@@ -110,8 +110,9 @@ impl<S: System> EventLoop<S> {
 
     /// Notes that a listener may have somebody to accept.
     pub(crate) fn listener_ready(&mut self, token: u64) {
-        if let Some(slot) = self.listeners.find(token) {
-            self.try_accepting(slot);
+        match self.listeners.find(token) {
+            Some(slot) => self.try_accepting(slot),
+            None => self.counters.stale_events += 1,
         }
     }
 

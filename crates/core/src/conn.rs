@@ -87,6 +87,9 @@ impl Flags {
     /// The kernel has refused bytes since the queue was empty.
     pub(crate) const STALLED: Self = Self(1 << 25);
 
+    /// The handler of its next event is to be timed, so that event comes the long way.
+    pub(crate) const TIMED: Self = Self(1 << 26);
+
     /// The following want a visit beyond a plain read.
     pub(crate) const CONNECTING: Self = Self(1 << 16);
     /// `close` was called or end of stream was told: flush, finish, see the peer finish.
@@ -119,7 +122,8 @@ impl Flags {
     const NO_READ: Self =
         Self(Self::PAUSED.0 | Self::EOF.0 | Self::DEAD.0 | Self::STARVED.0 | Self::HELD.0);
     /// What keeps a report or the end of a handler from being a plain matter.
-    const NOT_PLAIN: Self = Self(Self::SPECIAL.0 | Self::NO_READ.0 | Self::IN_LINE.0);
+    const NOT_PLAIN: Self =
+        Self(Self::SPECIAL.0 | Self::NO_READ.0 | Self::IN_LINE.0 | Self::TIMED.0);
     /// No further send is taken.
     pub(crate) const NO_SEND: Self = Self(Self::CLOSING.0 | Self::DEAD.0 | Self::FINISHING.0);
 

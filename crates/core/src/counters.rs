@@ -1,6 +1,23 @@
 //! What a loop has done, in numbers that only grow.
+//!
+//! The rule: a count is one addition where the thing happens, and the hot path has three of them.
+//! What there is now, such as open connections, is told by getters of the loop; how long things
+//! take, by its `Metrics`.
 
 /// Counters of one loop since it was made.
+///
+/// What is there now is told by [`connection_count`](crate::EventLoop::connection_count),
+/// [`live_handles`](crate::EventLoop::live_handles) and [`buffered`](crate::EventLoop::buffered).
+///
+/// # Examples
+///
+/// ```
+/// # use echoloop_core::{EventLoop, LoopOptions};
+/// let el = EventLoop::new(LoopOptions::default())?;
+/// let c = el.counters();
+/// println!("{} messages in, {} out, {} open", c.reads, c.sends, el.connection_count());
+/// # Ok::<(), echoloop_core::Error>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Counters {
@@ -16,10 +33,26 @@ pub struct Counters {
     pub bytes_sent: u64,
     /// Reads that brought bytes; each is one `Data` event.
     pub reads: u64,
-    /// Times a connection got above its high mark.
+    /// Calls by which the kernel took bytes to send. All small sends of one handler to one
+    /// connection are one; what the kernel does not take at once takes more of them.
+    pub sends: u64,
+    /// Sends that were refused as `QueueFull`.
+    pub sends_refused: u64,
+    /// Times a connection got above its high mark; by default reading from it pauses then.
     pub congested: u64,
+    /// Times reading from a connection paused because the loop was over its memory budget.
+    pub budget_pauses: u64,
     /// Times a listener had to pause for want of descriptors or memory.
     pub accept_pauses: u64,
+    /// Timers handed out.
+    pub timers_fired: u64,
+    /// Posted words handed out.
+    pub posts: u64,
+    /// Reports of the system for what had ended by then; they are dropped.
+    pub stale_events: u64,
+    /// Handlers that took as long as [`on_slow_handler`](crate::EventLoop::on_slow_handler) says,
+    /// or longer.
+    pub slow_handlers: u64,
     /// Returns of `poll`.
     pub turns: u64,
 }

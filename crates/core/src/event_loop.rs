@@ -20,6 +20,7 @@ use crate::remote::Remote;
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
 use crate::timer::Timer;
+use crate::timing::Timing;
 use crate::turn::{Current, NOBODY};
 use crate::{
     Addr, CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event,
@@ -107,6 +108,7 @@ pub struct EventLoop<S: System = Os> {
     /// Bytes queued and unread in all connections together.
     pub(crate) buffered: usize,
     pub(crate) counters: Counters,
+    pub(crate) timing: Timing,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) posted: VecDeque<u64>,
     pub(crate) stop: bool,
@@ -141,6 +143,7 @@ impl<S: System> EventLoop<S> {
         Ok(Self {
             sys,
             id,
+            timing: Timing::new(&options, now),
             options,
             conns: Slots::new(Kind::Conn, id),
             listeners: Slots::new(Kind::Listener, id),
@@ -155,7 +158,8 @@ impl<S: System> EventLoop<S> {
             gatherer: NOBODY,
             parked: Vec::new(),
             parked_bytes: Vec::new(),
-            dirty: Vec::new(),
+            // Room for the stand-in of a handler that is timed, so that none allocates.
+            dirty: Vec::with_capacity(8),
             starved: Vec::new(),
             accepting: VecDeque::new(),
             accepts_left: 0,
@@ -186,6 +190,7 @@ impl<S: System> EventLoop<S> {
     /// The system's, when its selector fails; with a selector of our own it does not.
     pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         self.finish_handler();
+        self.turn_ends();
         self.begin_turn();
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
@@ -198,6 +203,7 @@ impl<S: System> EventLoop<S> {
         }
         self.now = self.sys.now();
         self.counters.turns += 1;
+        self.turn_begins();
         Ok(())
     }
 

@@ -221,6 +221,7 @@ impl<S: System> EventLoop<S> {
         if sent == Ok(bytes.len()) {
             conn.active_at = self.now;
             self.counters.bytes_sent += bytes.len() as u64;
+            self.counters.sends += 1;
         } else {
             self.not_all_sent(slot, bytes, sent);
         }
@@ -245,6 +246,7 @@ impl<S: System> EventLoop<S> {
     fn not_all_sent(&mut self, slot: u32, bytes: &[u8], sent: Result<usize, Errno>) {
         let taken = sent.unwrap_or(0);
         self.counters.bytes_sent += taken as u64;
+        self.counters.sends += u64::from(taken > 0);
         self.queue_rest(slot, &bytes[taken..]);
         if matches!(sent, Ok(_) | Err(Errno::AGAIN)) {
             self.stall(slot);
@@ -277,6 +279,7 @@ impl<S: System> EventLoop<S> {
         }
         conn.active_at = self.now;
         self.counters.bytes_sent += all.len() as u64;
+        self.counters.sends += 1;
         let read_all = self.unread_here.start >= self.unread_here.end;
         let done = conn.at_rest() && read_all && self.dirty.is_empty();
         self.clear_gathered();

@@ -48,8 +48,10 @@ mod event;
 mod event_loop;
 mod gather;
 mod handle;
+mod histogram;
 mod lifecycle;
 mod mailbox;
+mod metrics;
 mod options;
 mod receive;
 mod remote;
@@ -59,6 +61,7 @@ mod slots;
 mod sync;
 pub mod sys;
 mod timer;
+mod timing;
 mod turn;
 
 pub use addr::{Addr, Target, UnixAddr};
@@ -70,8 +73,11 @@ pub use event_loop::EventLoop;
 pub use handle::{
     ConnId, Kind, ListenerId, LookupId, LoopId, MAX_LOOPS, SignalId, TimerId, UdpId, WatchId,
 };
+pub use histogram::{Bucket, Histogram};
+pub use metrics::Metrics;
 pub use options::{ConnOptions, ConnectOptions, ListenOptions, LoopOptions};
 pub use remote::Remote;
 pub use resolve_error::ResolveError;
 pub use sys::Readiness;
 pub use timer::TimerSpec;
+pub use timing::SlowHandler;

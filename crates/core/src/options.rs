@@ -19,6 +19,10 @@ pub struct LoopOptions {
     pub events_per_turn: usize,
     /// Words that may wait after [`Remote::post`](crate::Remote::post). Default 1,048,576.
     pub post_capacity: usize,
+    /// Warn in the log of each handler that takes so long or longer, with its event; see
+    /// [`on_slow_handler`](crate::EventLoop::on_slow_handler), which calls a hook instead. Default
+    /// none.
+    pub slow_handler: Option<Duration>,
 }
 
 impl Default for LoopOptions {
@@ -27,6 +31,7 @@ impl Default for LoopOptions {
             memory_budget: 1 << 30,
             events_per_turn: 1024,
             post_capacity: 1 << 20,
+            slow_handler: None,
         }
     }
 }

@@ -46,6 +46,7 @@ impl<S: System> EventLoop<S> {
         if waiting > conn.options.send_cap || over_budget {
             self.congest(slot);
             self.soil(slot);
+            self.counters.sends_refused += 1;
             return refused(ErrorKind::QueueFull);
         }
         if bytes.is_empty() {
@@ -100,6 +101,7 @@ impl<S: System> EventLoop<S> {
             }
         };
         self.counters.bytes_sent += taken as u64;
+        self.counters.sends += u64::from(taken > 0);
         conn.queue.consume(taken.min(waiting), &mut self.pool);
         conn.queue_changed();
         self.buffered -= taken.min(waiting);
@@ -172,6 +174,7 @@ impl<S: System> EventLoop<S> {
         self.buffered -= taken;
         self.counters.bytes_sent += taken as u64;
         if taken > 0 {
+            self.counters.sends += 1;
             conn.active_at = self.now;
         }
         conn.queue.consume(taken, &mut self.pool);
@@ -247,6 +250,7 @@ impl<S: System> EventLoop<S> {
         };
         if !conn.flags.any(Flags::STARVED) {
             conn.flags.set(Flags::STARVED);
+            self.counters.budget_pauses += 1;
             self.starved.push(slot);
         }
     }

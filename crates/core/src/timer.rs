@@ -176,7 +176,10 @@ impl<S: System> EventLoop<S> {
             if !std::mem::take(&mut timer.due) {
                 continue;
             }
-            if let Some(missed) = (self.now - timer.at).checked_div(timer.period) {
+            let lag = self.now.saturating_sub(timer.at);
+            self.counters.timers_fired += 1;
+            self.timing.metrics.timer_lag.record(lag);
+            if let Some(missed) = lag.checked_div(timer.period) {
                 timer.at = timer
                     .at
                     .saturating_add((missed + 1).saturating_mul(timer.period));

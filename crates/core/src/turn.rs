@@ -29,7 +29,7 @@ pub(crate) enum Current {
     Timer(u32),
 }
 
-/// The slot of no connection.
+/// The slot of no connection. Among the dirty ones it stands in for a handler that is timed.
 pub(crate) const NOBODY: u32 = u32::MAX;
 
 impl<S: System> EventLoop<S> {
@@ -107,10 +107,16 @@ impl<S: System> EventLoop<S> {
             } else if let Some(slot) = self.line.pop_front() {
                 self.visit(slot)
             } else {
-                return self.next_other();
+                let event = self.next_other();
+                if event.is_none() {
+                    self.turn_ends();
+                    return None;
+                }
+                event
             };
-            if event.is_some() {
-                return event;
+            if let Some(event) = event {
+                self.handler_begins(event);
+                return Some(event);
             }
         }
     }
@@ -128,11 +134,13 @@ impl<S: System> EventLoop<S> {
         self.visit(slot)
     }
 
-    fn look_at_other(&mut self, report: Ready) {
+    pub(crate) fn look_at_other(&mut self, report: Ready) {
         if report.token == WAKER {
             self.stop |= self.mailbox.take(&mut self.posted);
         } else if kind_of(report.token) == Kind::Listener as u64 {
             self.listener_ready(report.token);
+        } else {
+            self.counters.stale_events += 1;
         }
     }
 
@@ -160,6 +168,7 @@ impl<S: System> EventLoop<S> {
     fn finish_more(&mut self) {
         self.flush_dirty();
         self.settle();
+        self.handler_ends();
     }
 
     fn settle(&mut self) {
@@ -209,7 +218,7 @@ impl<S: System> EventLoop<S> {
     /// Does what there is to do for a connection.
     fn visit(&mut self, slot: u32) -> Option<Event> {
         let conn = self.conns.get_mut(slot)?;
-        conn.flags.clear(Flags::IN_LINE);
+        conn.flags.clear(Flags::IN_LINE | Flags::TIMED);
         if conn.flags.any(Flags::SPECIAL) {
             return self.visit_special(slot);
         }
@@ -306,6 +315,7 @@ impl<S: System> EventLoop<S> {
     /// Events that are not a connection's line: posts, stop, timers, accepts.
     fn next_other(&mut self) -> Option<Event> {
         if let Some(word) = self.posted.pop_front() {
+            self.counters.posts += 1;
             return Some(Event::Posted { word });
         }
         if std::mem::take(&mut self.stop) {

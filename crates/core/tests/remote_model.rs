@@ -90,7 +90,10 @@ fn model(preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
 }
 
 fn kinds(answers: &[Result<(), Error>]) -> Vec<Option<ErrorKind>> {
-    answers.iter().map(|r| r.as_ref().err().map(Error::kind)).collect()
+    answers
+        .iter()
+        .map(|r| r.as_ref().err().map(Error::kind))
+        .collect()
 }
 
 #[test]
