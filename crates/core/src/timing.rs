@@ -183,3 +183,22 @@ impl<S: System> EventLoop<S> {
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle::Kind;
+    use crate::sys::{Readiness, Ready, Sim, SimOptions};
+
+    #[test]
+    fn a_report_for_what_has_ended_is_dropped_and_counted() {
+        let sim = Sim::new(SimOptions::kind(1));
+        let mut el = EventLoop::with_system(sim, LoopOptions::default()).unwrap();
+        let (conn, listener) = (el.id().handle(Kind::Conn), el.id().handle(Kind::Listener));
+        let readiness = Readiness::READABLE;
+        el.ready
+            .extend([conn, listener].map(|token| Ready { token, readiness }));
+        assert_eq!(el.next_event(), None);
+        assert_eq!(el.counters().stale_events, 2);
+    }
+}

@@ -18,8 +18,13 @@ use util::{Random, seeds};
 const ADDR: &str = "10.0.0.2:7";
 
 fn sim_loop(options: SimOptions, conn: ConnOptions) -> (Sim, EventLoop<Sim>) {
+    // Half of them time every handler, which takes every event the long way.
+    let el_options = LoopOptions {
+        slow_handler: options.seed.is_multiple_of(2).then_some(Duration::MAX),
+        ..LoopOptions::default()
+    };
     let sim = Sim::new(options);
-    let mut el = EventLoop::with_system(sim.clone(), LoopOptions::default()).unwrap();
+    let mut el = EventLoop::with_system(sim.clone(), el_options).unwrap();
     let listen = ListenOptions {
         conn,
         ..ListenOptions::default()
