@@ -23,11 +23,11 @@ use crate::{
 const RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Listener<K> {
-    socket: K,
+    pub(crate) socket: K,
     options: Arc<ConnOptions>,
-    in_line: bool,
+    pub(crate) in_line: bool,
     /// Armed while accepting is paused.
-    retry: DeadlineId,
+    pub(crate) retry: DeadlineId,
 }
 
 impl<S: System> EventLoop<S> {

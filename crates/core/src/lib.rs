@@ -43,6 +43,7 @@ mod conn;
 mod connection;
 mod counters;
 mod deadlines;
+mod dump;
 mod error;
 mod event;
 mod event_loop;

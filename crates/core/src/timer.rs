@@ -68,14 +68,14 @@ impl TimerSpec {
 }
 
 pub(crate) struct Timer {
-    deadline: DeadlineId,
+    pub(crate) deadline: DeadlineId,
     /// When it was last meant to fire.
     at: u64,
     /// In nanoseconds; 0 for one-shot.
-    period: u64,
-    user_data: u64,
+    pub(crate) period: u64,
+    pub(crate) user_data: u64,
     /// In the list of those due, and not re-armed since.
-    due: bool,
+    pub(crate) due: bool,
 }
 
 impl<S: System> EventLoop<S> {

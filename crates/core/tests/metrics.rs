@@ -6,52 +6,19 @@ mod util;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use echoloop_core::sys::{Peer, Sim, SimOptions};
+use echoloop_core::sys::{Peer, Sim};
 use echoloop_core::{
-    ConnId, ConnOptions, ConnectOptions, ErrorKind, Event, EventLoop, ListenOptions, LoopOptions,
-    SlowHandler, TimerSpec,
+    ConnId, ConnOptions, ConnectOptions, ErrorKind, Event, EventLoop, LoopOptions, SlowHandler,
+    TimerSpec,
 };
 use util::real::{Real, read_some, write_some};
+use util::sim::{open, simulated, turn};
 
-const ADDR: &str = "10.0.0.2:7";
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 const MS: Duration = Duration::from_millis(1);
 
-fn simulated(buffer: usize, el: LoopOptions, conn: ConnOptions) -> (Sim, EventLoop<Sim>) {
-    let sim = Sim::new(SimOptions {
-        buffer,
-        ..SimOptions::kind(3)
-    });
-    let mut el = EventLoop::with_system(sim.clone(), el).unwrap();
-    let listen = ListenOptions {
-        conn,
-        ..Default::default()
-    };
-    el.listen(ADDR, &listen).unwrap();
-    (sim, el)
-}
-
 fn plain() -> (Sim, EventLoop<Sim>) {
     simulated(64 << 10, LoopOptions::default(), ConnOptions::default())
-}
-
-/// One turn, which leaves what it receives unread only until it is over; its events.
-fn turn(el: &mut EventLoop<Sim>) -> Vec<Event> {
-    el.poll(ZERO).unwrap();
-    std::iter::from_fn(|| el.next_event()).collect()
-}
-
-fn open(sim: &Sim, el: &mut EventLoop<Sim>) -> (Peer, ConnId) {
-    let peer = sim.connect_to(ADDR);
-    for _ in 0..4 {
-        for event in turn(el) {
-            if let Event::Accepted { conn, .. } = event {
-                turn(el);
-                return (peer, conn);
-            }
-        }
-    }
-    panic!("nobody was accepted");
 }
 
 /// Turns in which each of the peers says something and its handler takes `each`.

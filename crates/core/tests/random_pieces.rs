@@ -220,7 +220,7 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
         let mut peers: Vec<Peer> = Vec::new();
         let mut known: Vec<ConnId> = Vec::new();
         let mut begun = 0;
-        for _ in 0..200 {
+        for step in 0..200 {
             match random.below(8) {
                 0 => {
                     peers.push(sim.connect_to(ADDR));
@@ -278,6 +278,11 @@ fn every_connection_ends_with_one_closed_whatever_is_done_to_it() {
                         14 | 15 => view.consume(random.below(8000) as usize),
                         _ => drop(view.send(&bytes)),
                     }
+                }
+                if step % 16 == 0 {
+                    let (dump, all) = (el.dump(), el.connections());
+                    let named = |conn: &ConnId| dump.contains(&format!("\n{conn:?} 10.0.0."));
+                    assert!(all.iter().all(named), "seed {seed}: {all:?} in {dump}");
                 }
             }
         }

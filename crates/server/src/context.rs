@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use echoloop_core::{
     Addr, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, EventLoop, ListenerId,
-    Remote, Target, TimerId, TimerSpec,
+    Metrics, Remote, Target, TimerId, TimerSpec,
 };
 
 /// The loop as a hook sees it: all of [`EventLoop`] but `poll` and `next_event`, so a nested poll
@@ -129,6 +129,18 @@ impl<'a> Context<'a> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         self.el.counters()
+    }
+
+    /// Where the loop's time goes.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        self.el.metrics()
+    }
+
+    /// All that is open, as text; see [`EventLoop::dump`].
+    #[must_use]
+    pub fn dump(&self) -> String {
+        self.el.dump()
     }
 
     /// A handle for other threads.

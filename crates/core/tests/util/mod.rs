@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod real;
+pub(crate) mod sim;
 
 use std::ops::Range;
 
