@@ -85,6 +85,12 @@ impl Buffer {
         }
     }
 
+    /// All the bytes, in the memory that held them.
+    pub(crate) fn into_vec(mut self) -> Vec<u8> {
+        self.data.drain(..self.head);
+        self.data
+    }
+
     #[cold]
     fn make_room(&mut self, extra: usize) -> bool {
         if self.head >= self.len() {

@@ -132,6 +132,11 @@ impl Flags {
         self.0 & of.0 != 0
     }
 
+    /// Those of `these` that are set.
+    pub(crate) fn only(self, these: Self) -> Self {
+        Self(self.0 & these.0)
+    }
+
     /// All there is to do is to read.
     #[inline]
     pub(crate) fn just_read(self) -> bool {

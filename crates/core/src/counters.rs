@@ -25,6 +25,10 @@ pub struct Counters {
     pub accepted: u64,
     /// Connections made by `connect`.
     pub connected: u64,
+    /// Connections that were adopted, or handed over by another loop.
+    pub adopted: u64,
+    /// Connections that were given away, or handed to another loop.
+    pub given_away: u64,
     /// Connections whose `Closed` was handed out.
     pub closed: u64,
     /// Bytes received.

@@ -15,6 +15,7 @@ use crate::conn::{Conn, Flags, NEVER, after};
 use crate::deadlines::Deadlines;
 use crate::gather::Parked;
 use crate::handle::{self, Kind, LoopId};
+use crate::letter::Letter;
 use crate::mailbox::Mailbox;
 use crate::remote::Remote;
 use crate::slots::Slots;
@@ -109,8 +110,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) buffered: usize,
     pub(crate) counters: Counters,
     pub(crate) timing: Timing,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) posted: VecDeque<u64>,
+    pub(crate) mailbox: Arc<Mailbox<Letter>>,
+    pub(crate) posted: VecDeque<Letter>,
     pub(crate) stop: bool,
     /// What the kernel reported and was not looked at yet.
     pub(crate) ready: Vec<Ready>,

@@ -38,6 +38,7 @@
 
 mod accept;
 mod addr;
+mod adopt;
 mod buffer;
 mod conn;
 mod connection;
@@ -50,6 +51,7 @@ mod event_loop;
 mod gather;
 mod handle;
 mod histogram;
+mod letter;
 mod lifecycle;
 mod mailbox;
 mod metrics;
@@ -66,6 +68,7 @@ mod timing;
 mod turn;
 
 pub use addr::{Addr, Target, UnixAddr};
+pub use adopt::{AdoptError, GivenAway};
 pub use connection::Connection;
 pub use counters::Counters;
 pub use error::{Error, ErrorKind, errno_name, errno_text};

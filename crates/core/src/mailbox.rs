@@ -14,37 +14,50 @@ use crate::sync::{Mutex, MutexGuard};
 use crate::sys::Waker;
 use crate::{Error, ErrorKind};
 
-pub(crate) struct Mailbox {
-    state: Mutex<State>,
+pub(crate) struct Mailbox<T = u64> {
+    state: Mutex<State<T>>,
     waker: Waker,
     capacity: usize,
 }
 
-#[derive(Default)]
-struct State {
-    words: VecDeque<u64>,
+struct State<T> {
+    words: VecDeque<T>,
     stop: bool,
     closed: bool,
     /// The waker was used since the loop looked last.
     told: bool,
 }
 
-impl Mailbox {
+impl<T> Mailbox<T> {
     pub(crate) fn new(waker: Waker, capacity: usize) -> Self {
         Self {
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                words: VecDeque::new(),
+                stop: false,
+                closed: false,
+                told: false,
+            }),
             waker,
             capacity,
         }
     }
 
     /// Any thread: leaves a word.
-    pub(crate) fn post(&self, word: u64) -> Result<(), Error> {
-        self.put("post", |state| {
+    pub(crate) fn post(&self, word: T) -> Result<(), Error> {
+        self.deliver("post", || Ok(word))
+    }
+
+    /// Any thread: leaves what `make` makes, which is asked only when it will be taken.
+    pub(crate) fn deliver(
+        &self,
+        operation: &'static str,
+        make: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<(), Error> {
+        self.put(operation, |state| {
             if state.words.len() >= self.capacity {
-                return Err(Error::new("post", ErrorKind::QueueFull));
+                return Err(Error::new(operation, ErrorKind::QueueFull));
             }
-            state.words.push_back(word);
+            state.words.push_back(make()?);
             Ok(())
         })
     }
@@ -64,7 +77,7 @@ impl Mailbox {
 
     /// The loop, after each report of the waker: moves all words to `into` and answers whether a
     /// stop was asked for.
-    pub(crate) fn take(&self, into: &mut VecDeque<u64>) -> bool {
+    pub(crate) fn take(&self, into: &mut VecDeque<T>) -> bool {
         let mut state = self.lock();
         state.told = false;
         if into.is_empty() {
@@ -79,13 +92,15 @@ impl Mailbox {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        state.words = VecDeque::new();
+        let words = std::mem::take(&mut state.words);
+        drop(state);
+        drop(words); // May close sockets, which is no matter for under the lock.
     }
 
     fn put(
         &self,
         operation: &'static str,
-        change: impl FnOnce(&mut State) -> Result<(), Error>,
+        change: impl FnOnce(&mut State<T>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut state = self.lock();
         if state.closed {
@@ -98,7 +113,7 @@ impl Mailbox {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         // Nothing under the lock can panic half way, so a poisoned one still holds a good value.
         self.state
             .lock()

@@ -6,16 +6,17 @@
 use std::sync::Arc;
 
 use crate::Error;
+use crate::letter::Letter;
 use crate::mailbox::Mailbox;
 
 /// A handle to a loop for other threads. Clone it freely.
 #[derive(Clone)]
 pub struct Remote {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Mailbox<Letter>>,
 }
 
 impl Remote {
-    pub(crate) fn new(mailbox: Arc<Mailbox>) -> Self {
+    pub(crate) fn new(mailbox: Arc<Mailbox<Letter>>) -> Self {
         Self { mailbox }
     }
 
@@ -28,7 +29,16 @@ impl Remote {
     /// [`ErrorKind::QueueFull`](crate::ErrorKind::QueueFull) when
     /// [`post_capacity`](crate::LoopOptions::post_capacity) words wait.
     pub fn post(&self, word: u64) -> Result<(), Error> {
-        self.mailbox.post(word)
+        self.mailbox.post(Letter::Word(word))
+    }
+
+    /// Leaves a letter; `make` is asked for it only when it will be taken.
+    pub(crate) fn deliver(
+        &self,
+        operation: &'static str,
+        make: impl FnOnce() -> Result<Letter, Error>,
+    ) -> Result<(), Error> {
+        self.mailbox.deliver(operation, make)
     }
 
     /// Makes the loop hand out [`Event::Stop`](crate::Event::Stop). It is remembered, also when

@@ -4,9 +4,11 @@
 //! the next turn (promise 8). One visit makes at most one event, and always leaves the connection's
 //! flags telling what is still to be done. Nearly all events are had the short way, by `next_data`.
 
+use crate::adopt::ADOPTED;
 use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of};
+use crate::letter::Letter;
 use crate::receive::errno_reason;
 use crate::sys::{Ready, System, WAKER};
 use crate::{CloseReason, ConnId, Event, ListenerId};
@@ -235,6 +237,7 @@ impl<S: System> EventLoop<S> {
             self.current = Current::Told(slot);
             return Some(match conn.listener {
                 ListenerId(0) => Event::Connected { conn: id },
+                ADOPTED => Event::Adopted { conn: id },
                 listener => Event::Accepted { conn: id, listener },
             });
         }
@@ -314,9 +317,18 @@ impl<S: System> EventLoop<S> {
 
     /// Events that are not a connection's line: posts, stop, timers, accepts.
     fn next_other(&mut self) -> Option<Event> {
-        if let Some(word) = self.posted.pop_front() {
-            self.counters.posts += 1;
-            return Some(Event::Posted { word });
+        while let Some(letter) = self.posted.pop_front() {
+            match letter {
+                Letter::Word(word) => {
+                    self.counters.posts += 1;
+                    return Some(Event::Posted { word });
+                }
+                Letter::Handed(handed) => {
+                    if let Some(event) = self.arrived(*handed) {
+                        return Some(event);
+                    }
+                }
+            }
         }
         if std::mem::take(&mut self.stop) {
             return Some(Event::Stop);

@@ -24,6 +24,12 @@
 //! 9. **The clock is monotonic**, in nanoseconds from any fixed point.
 //! 10. **`connect` may answer at once or later**: `Ok` means under way. A report of writability or
 //!     an error is the answer, and `take_error` tells which.
+//! 11. **A socket may change hands.** `check_adopted` answers the peer's address of a connected
+//!     stream socket, after making it non-blocking and close-on-exec and applying the options;
+//!     `EPROTOTYPE` for one of another type, `EINVAL` for one that listens, `ENOTCONN`; then it has
+//!     changed nothing. `adopt` makes a socket of it, not registered yet. `release` undoes that:
+//!     it is registered no more, and nothing else happens to it. A system without descriptors
+//!     answers with what it was given.
 
 mod os;
 #[cfg(any(test, feature = "sim"))]
@@ -32,6 +38,7 @@ mod random;
 mod sim;
 
 use std::io::IoSlice;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +50,7 @@ pub use random::Random;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Peer, Sim, SimOptions, SimSocket};
 
-use crate::{Addr, ConnectOptions, ListenOptions};
+use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions};
 
 /// The token by which `wait` reports that a [`Waker`] was used.
 pub(crate) const WAKER: u64 = 0;
@@ -104,4 +111,14 @@ pub trait System {
     fn shutdown_write(&mut self, socket: &Self::Socket) -> Result<(), Errno>;
     fn close(&mut self, socket: Self::Socket);
     fn abort(&mut self, socket: Self::Socket);
+
+    fn check_adopted(&mut self, _: BorrowedFd<'_>, _: &ConnOptions) -> Result<Addr, Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn adopt(&mut self, socket: OwnedFd) -> Result<Self::Socket, OwnedFd> {
+        Err(socket)
+    }
+    fn release(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
+        Err(socket)
+    }
 }

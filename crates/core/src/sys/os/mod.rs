@@ -3,10 +3,12 @@
 //! The rule: no call here may raise SIGPIPE. std's and mio's vectored writes are `writev(2)`,
 //! which does; `sendmsg` and `send` with MSG_NOSIGNAL do not. Descriptors are close-on-exec.
 
+mod adopt;
+
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use rustix::net::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::sys::{Readiness, Ready, System, WAKER, Waker};
-use crate::{Addr, ConnectOptions, ListenOptions, UnixAddr};
+use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, UnixAddr};
 
 /// The operating system.
 pub struct Os {
@@ -195,6 +197,18 @@ impl System for Os {
     fn abort(&mut self, socket: OwnedFd) {
         let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
         self.close(socket);
+    }
+
+    fn check_adopted(&mut self, fd: BorrowedFd<'_>, options: &ConnOptions) -> Result<Addr, Errno> {
+        adopt::check(fd, options)
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {
+        Ok(socket)
+    }
+
+    fn release(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {
+        Ok(adopt::release(&self.registry, socket))
     }
 }
 
