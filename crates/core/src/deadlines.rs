@@ -1,12 +1,16 @@
-//! All that falls due, ordered by time: an indexed 4-ary heap.
+//! All that falls due in a loop: the program's timers, and the deadlines of everything else.
 //!
 //! The rule: the earliest deadline is known exactly at any moment, so the loop wakes when it is due
-//! and not before. Arming and moving cost O(log n) at worst and a few steps on average (most
-//! entries are leaves), firing O(log n). A wheel of buckets would fire cheaper, but knows its next
-//! deadline only to the width of a bucket and would wake the loop for nothing.
+//! and not before. A wheel of buckets would fire cheaper, but knows its next deadline only to the
+//! width of a bucket and would wake the loop for nothing; `schedule` has what we use instead.
 //!
-//! The heap stores the keys beside the ids, so sifting touches no other memory than the heap and
-//! the positions of what moves.
+//! Timers stand in a schedule of their own, under the numbers of their slots and with their whole
+//! handle, so to check a handle and to move its timer touches one line of memory.
+
+use std::num::NonZeroU64;
+
+use crate::handle::slot_of;
+use crate::schedule::Schedule;
 
 /// Names one deadline while it is armed or kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -16,94 +20,61 @@ impl DeadlineId {
     pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
-/// Whom a deadline belongs to: the slot of a timer, a connection or a listener.
+/// Whom a deadline belongs to: the handle of a timer, the slot of a connection or a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
-    Timer(u32),
+    Timer(u64),
     Conn(u32),
     Listener(u32),
 }
 
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    heap: Vec<Node>,
-    slots: Vec<Slot>,
+    /// By slot, with the handle; a handle is never 0.
+    timers: Schedule<NonZeroU64>,
+    /// By [`DeadlineId`].
+    others: Schedule<Owner>,
+    /// Numbers of `others` that were given back, and how many were made.
     free: Vec<u32>,
-    sequence: u32,
+    made: u32,
 }
-
-#[derive(Clone, Copy)]
-struct Node {
-    at: u64,
-    /// Deadlines of one moment fire in the order in which they were armed (until 2^32 armings lie
-    /// between them).
-    sequence: u32,
-    id: u32,
-}
-
-struct Slot {
-    position: u32,
-    owner: Owner,
-}
-
-const ARITY: usize = 4;
-const UNARMED: u32 = u32::MAX;
 
 impl Deadlines {
     /// When the earliest falls due, in nanoseconds of the loop's clock.
-    #[inline]
-    pub(crate) fn earliest(&self) -> Option<u64> {
-        self.heap.first().map(|node| node.at)
+    pub(crate) fn earliest(&mut self) -> Option<u64> {
+        match (self.timers.earliest(), self.others.earliest()) {
+            (Some(timer), Some(other)) => Some(timer.min(other)),
+            (timer, other) => timer.or(other),
+        }
     }
 
-    /// Makes room for a deadline of `owner`, not yet armed.
-    pub(crate) fn add(&mut self, owner: Owner) -> DeadlineId {
-        let slot = Slot {
-            position: UNARMED,
-            owner,
-        };
-        if let Some(id) = self.free.pop() {
-            self.slots[id as usize] = slot;
-            return DeadlineId(id);
+    /// Disarms the earliest deadline if it is due at `now`, and returns whose it was and when.
+    pub(crate) fn pop_due(&mut self, now: u64) -> Option<(Owner, u64)> {
+        if let Some(due) = self.others.pop_due(now) {
+            return Some(due);
         }
-        self.slots.push(slot);
-        DeadlineId(self.slots.len() as u32 - 1)
+        let (timer, at) = self.timers.pop_due(now)?;
+        Some((Owner::Timer(timer.get()), at))
+    }
+
+    /// Makes room for a deadline of `owner`, who is not a timer; not yet armed.
+    pub(crate) fn add(&mut self, owner: Owner) -> DeadlineId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.made += 1;
+            self.made - 1
+        });
+        self.others.give(id, owner);
+        DeadlineId(id)
     }
 
     /// When `id` falls due; `None` while it is not armed.
     pub(crate) fn at(&self, id: DeadlineId) -> Option<u64> {
-        let position = self.slots.get(id.0 as usize)?.position;
-        self.heap.get(position as usize).map(|node| node.at)
+        self.others.at(id.0)
     }
 
     /// Arms `id`, or moves it, to fall due at `at`.
     pub(crate) fn arm(&mut self, id: DeadlineId, at: u64) {
-        self.sequence = self.sequence.wrapping_add(1);
-        let node = Node {
-            at,
-            sequence: self.sequence,
-            id: id.0,
-        };
-        let position = self.slots[id.0 as usize].position;
-        if position == UNARMED {
-            self.heap.push(node);
-            self.sift_up(self.heap.len() - 1, node);
-            return;
-        }
-        self.replace(position as usize, node);
-    }
-
-    /// Takes `id` off the heap; it can be armed again.
-    pub(crate) fn disarm(&mut self, id: DeadlineId) {
-        let position = self.slots[id.0 as usize].position;
-        if position == UNARMED {
-            return;
-        }
-        self.slots[id.0 as usize].position = UNARMED;
-        let Some(last) = self.heap.pop() else { return };
-        if (position as usize) < self.heap.len() {
-            self.replace(position as usize, last);
-        }
+        self.others.arm(id.0, at);
     }
 
     /// Disarms `id` and forgets it.
@@ -111,135 +82,115 @@ impl Deadlines {
         if id == DeadlineId::NONE {
             return;
         }
-        self.disarm(id);
+        self.others.take_back(id.0);
         self.free.push(id.0);
     }
 
-    /// Disarms the earliest deadline if it is due at `now`, and returns whose it was.
-    pub(crate) fn pop_due(&mut self, now: u64) -> Option<Owner> {
-        let first = *self.heap.first()?;
-        if first.at > now {
-            return None;
-        }
-        self.disarm(DeadlineId(first.id));
-        Some(self.slots[first.id as usize].owner)
-    }
-
-    fn replace(&mut self, position: usize, node: Node) {
-        let old = self.heap[position];
-        if before(&node, &old) {
-            self.sift_up(position, node);
-        } else {
-            self.sift_down(position, node);
+    /// Makes room for the timer of this handle; not yet armed.
+    pub(crate) fn add_timer(&mut self, key: u64) {
+        if let Some(timer) = NonZeroU64::new(key) {
+            self.timers.give(slot_of(key), timer);
         }
     }
 
-    fn sift_up(&mut self, mut position: usize, node: Node) {
-        while position > 0 {
-            let parent = (position - 1) / ARITY;
-            if !before(&node, &self.heap[parent]) {
-                break;
-            }
-            self.place(position, self.heap[parent]);
-            position = parent;
-        }
-        self.place(position, node);
+    /// The slot of a timer, if `key` is the whole handle of one that was added.
+    #[inline]
+    pub(crate) fn find_timer(&self, key: u64) -> Option<u32> {
+        let (timer, slot) = (NonZeroU64::new(key)?, slot_of(key));
+        (self.timers.whose(slot) == Some(timer)).then_some(slot)
     }
 
-    fn sift_down(&mut self, mut position: usize, node: Node) {
-        loop {
-            let first = position * ARITY + 1;
-            let last = (first + ARITY).min(self.heap.len());
-            if first >= last {
-                break;
-            }
-            let mut least = first;
-            for child in first + 1..last {
-                if before(&self.heap[child], &self.heap[least]) {
-                    least = child;
-                }
-            }
-            if !before(&self.heap[least], &node) {
-                break;
-            }
-            self.place(position, self.heap[least]);
-            position = least;
-        }
-        self.place(position, node);
+    /// When the timer in `slot` falls due; `None` while it is not armed.
+    pub(crate) fn timer_at(&self, slot: u32) -> Option<u64> {
+        self.timers.at(slot)
     }
 
-    fn place(&mut self, position: usize, node: Node) {
-        self.heap[position] = node;
-        self.slots[node.id as usize].position = position as u32;
+    /// Arms the timer in `slot`, or moves it, to fall due at `at`.
+    #[inline]
+    pub(crate) fn arm_timer(&mut self, slot: u32, at: u64) {
+        self.timers.arm(slot, at);
     }
-}
 
-fn before(a: &Node, b: &Node) -> bool {
-    a.at < b.at || (a.at == b.at && (a.sequence.wrapping_sub(b.sequence) as i32) < 0)
+    /// Disarms the timer in `slot` and forgets it.
+    #[inline]
+    pub(crate) fn remove_timer(&mut self, slot: u32) {
+        self.timers.take_back(slot);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handle::{Kind, pack};
     use crate::sys::Random;
-    use std::collections::BTreeMap;
 
+    /// Owners come and go, their numbers are given to others, and all is due in order of time.
     #[test]
-    fn random_arming_moving_and_removing_agrees_with_a_sorted_map() {
-        for seed in 0..200 {
-            let mut random = Random::new(seed);
-            let mut heap = Deadlines::default();
-            let mut model: BTreeMap<u32, u64> = BTreeMap::new();
-            let mut ids: Vec<(u32, DeadlineId)> = Vec::new();
-            for step in 0..400u32 {
-                match random.below(5) {
+    fn a_deadline_is_told_to_who_has_it_now() {
+        Random::each_seed(100_000, |_, random| {
+            let mut deadlines = Deadlines::default();
+            let mut others: Vec<(DeadlineId, u32, Option<u64>)> = Vec::new();
+            let mut timers: Vec<(u64, Option<u64>)> = Vec::new();
+            for step in 0..20 + random.below(20) as u32 {
+                let at = random.below(30);
+                let other = random.below(others.len() as u64) as usize;
+                let timer = random.below(timers.len() as u64) as usize;
+                match random.below(8) {
                     0 | 1 => {
-                        let id = heap.add(Owner::Timer(step));
-                        let at = random.below(1000);
-                        heap.arm(id, at);
-                        ids.push((step, id));
-                        model.insert(step, at);
+                        let id = deadlines.add(Owner::Conn(step));
+                        assert_eq!(deadlines.at(id), None);
+                        others.push((id, step, None));
                     }
-                    2 if !ids.is_empty() => {
-                        let (name, id) = ids[random.below(ids.len() as u64) as usize];
-                        let at = random.below(1000);
-                        heap.arm(id, at);
-                        model.insert(name, at);
+                    2 if !others.is_empty() => deadlines.remove(others.swap_remove(other).0),
+                    3 if !others.is_empty() => {
+                        deadlines.arm(others[other].0, at);
+                        others[other].2 = Some(at);
                     }
-                    3 if !ids.is_empty() => {
-                        let (name, id) = ids.swap_remove(random.below(ids.len() as u64) as usize);
-                        heap.remove(id);
-                        model.remove(&name);
+                    4 => {
+                        let slot = step % 4;
+                        if timers.iter().all(|(key, _)| slot_of(*key) != slot) {
+                            let key = pack(Kind::Timer, 3, slot, step + 1);
+                            deadlines.add_timer(key);
+                            timers.push((key, None));
+                        }
+                    }
+                    5 if !timers.is_empty() => {
+                        let (key, _) = timers.swap_remove(timer);
+                        deadlines.remove_timer(slot_of(key));
+                        assert_eq!(deadlines.find_timer(key), None);
+                    }
+                    6 if !timers.is_empty() => {
+                        let slot = deadlines.find_timer(timers[timer].0).unwrap();
+                        deadlines.arm_timer(slot, at);
+                        timers[timer].1 = Some(at);
                     }
                     _ => {
-                        let now = random.below(300);
-                        while let Some(Owner::Timer(name)) = heap.pop_due(now) {
-                            let at = model.remove(&name).expect("seed {seed}: fired twice");
-                            assert!(at <= now, "seed {seed}: early");
-                            let place = ids.iter().position(|(n, _)| *n == name).unwrap();
-                            heap.remove(ids.swap_remove(place).1);
+                        while let Some((owner, due)) = deadlines.pop_due(at) {
+                            assert!(due <= at, "early");
+                            let place = match owner {
+                                Owner::Timer(key) => {
+                                    timers.iter_mut().find(|t| t.0 == key).map(|t| &mut t.1)
+                                }
+                                Owner::Conn(name) => {
+                                    others.iter_mut().find(|o| o.1 == name).map(|o| &mut o.2)
+                                }
+                                Owner::Listener(_) => None,
+                            };
+                            assert_eq!(place.expect("it lives").take(), Some(due));
                         }
-                        assert!(model.values().all(|at| *at > now), "seed {seed}: late");
+                        let late = |left: &Option<u64>| left.is_some_and(|due| due <= at);
+                        assert!(
+                            !others.iter().any(|o| late(&o.2))
+                                && !timers.iter().any(|t| late(&t.1))
+                        );
                     }
                 }
-                assert_eq!(
-                    heap.earliest(),
-                    model.values().min().copied(),
-                    "seed {seed}"
-                );
+                let armed = others
+                    .iter()
+                    .filter_map(|o| o.2)
+                    .chain(timers.iter().filter_map(|t| t.1));
+                assert_eq!(deadlines.earliest(), armed.min());
             }
-        }
-    }
-
-    #[test]
-    fn deadlines_of_one_moment_fire_in_the_order_of_arming() {
-        let mut heap = Deadlines::default();
-        for n in 0..100 {
-            let id = heap.add(Owner::Timer(n));
-            heap.arm(id, 5);
-        }
-        for n in 0..100 {
-            assert_eq!(heap.pop_due(5), Some(Owner::Timer(n)));
-        }
+        });
     }
 }

@@ -20,7 +20,7 @@ use crate::mailbox::Mailbox;
 use crate::remote::Remote;
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
-use crate::timer::Timer;
+use crate::timer::{Due, Timer};
 use crate::timing::Timing;
 use crate::turn::{Current, NOBODY};
 use crate::{
@@ -76,7 +76,7 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) deadlines: Deadlines,
     /// The time of this turn, in nanoseconds of the system's clock.
     pub(crate) now: u64,
-    start: u64,
+    pub(crate) start: u64,
     /// Connections that want a visit in this turn.
     pub(crate) line: VecDeque<u32>,
     /// Connections that had their read in this turn and have more.
@@ -100,7 +100,7 @@ pub struct EventLoop<S: System = Os> {
     /// Listeners that wait for a descriptor to be free.
     pub(crate) starved_listeners: usize,
     /// Timers that are due.
-    pub(crate) due: VecDeque<u64>,
+    pub(crate) due: VecDeque<Due>,
     pub(crate) current: Current,
     /// One read buffer for all connections; what the current event brought is `unread_here`.
     pub(crate) read_buf: Vec<u8>,
@@ -352,7 +352,7 @@ impl<S: System> EventLoop<S> {
     }
 
     /// How long `poll` may sleep: `timeout`, but not past the next deadline.
-    fn sleep_for(&self, timeout: Option<Duration>) -> Option<Duration> {
+    fn sleep_for(&mut self, timeout: Option<Duration>) -> Option<Duration> {
         if timeout == Some(Duration::ZERO) {
             return timeout;
         }

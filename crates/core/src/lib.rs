@@ -59,6 +59,7 @@ mod options;
 mod receive;
 mod remote;
 mod resolve_error;
+mod schedule;
 mod send;
 mod slots;
 mod sync;

@@ -5,16 +5,19 @@ use std::fmt::{self, Write};
 use super::{between, each, write_due};
 use crate::TimerId;
 use crate::event_loop::EventLoop;
+use crate::handle::slot_of;
 use crate::sys::System;
+use crate::turn::Current;
 
 impl<S: System> EventLoop<S> {
     pub(super) fn dump_timers(&self, out: &mut String, now: u64) -> fmt::Result {
         for (key, timer) in each(&self.timers) {
             write!(out, "{:?}: ", TimerId(key))?;
-            if timer.due {
+            let at = self.deadlines.timer_at(slot_of(key));
+            if at.is_none() && self.current != Current::Timer(slot_of(key)) {
                 out.write_str("due in this turn")?;
             } else {
-                write_due(out, self.deadlines.at(timer.deadline), now)?;
+                write_due(out, at, now)?;
             }
             if timer.period > 0 {
                 write!(out, ", every {:.1?}", between(0, timer.period))?;
