@@ -16,6 +16,7 @@ mod process;
 mod progress;
 mod rounds;
 mod servers;
+mod timers;
 mod workload;
 
 use std::ffi::OsString;
@@ -33,7 +34,7 @@ use workload::Workload;
 #[command(version, args_conflicts_with_subcommands = true)]
 struct Options {
     #[command(subcommand)]
-    child: Option<ChildCommand>,
+    command: Option<Command>,
     #[command(flatten)]
     run: RunOptions,
 }
@@ -76,7 +77,9 @@ struct RunOptions {
 }
 
 #[derive(Debug, clap::Subcommand)]
-enum ChildCommand {
+enum Command {
+    /// Measures arming, moving and cancelling timers, up to a million of them, beside a sorted map
+    Timers(timers::TimersOptions),
     /// Pins itself and becomes another program
     #[command(hide = true)]
     Exec {
@@ -101,13 +104,14 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let outcome = match options.child {
-        Some(ChildCommand::Exec {
+    let outcome = match options.command {
+        Some(Command::Exec {
             core,
             parent,
             program,
         }) => child::become_program(core, parent, &program),
-        Some(ChildCommand::Drive(options)) => drive::serve_commands(&options),
+        Some(Command::Drive(options)) => drive::serve_commands(&options),
+        Some(Command::Timers(options)) => timers::measure(&options),
         None => benchmark(options.run),
     };
     match outcome {
