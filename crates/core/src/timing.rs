@@ -79,7 +79,7 @@ impl<S: System> EventLoop<S> {
     /// what held the loop, by handle. Replaces the hook before, and the warning of
     /// [`LoopOptions::slow_handler`](crate::LoopOptions::slow_handler).
     ///
-    /// Every handler is timed for it, which costs two readings of the clock each, some 100 ns. The
+    /// Every handler is timed for it, which costs two readings of the clock each, some 50 ns. The
     /// hook is called between two events; of a [`Closed`](Event::Closed) event the handle is stale
     /// by then. A handler that never returns is never reported.
     ///
