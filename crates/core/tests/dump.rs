@@ -165,6 +165,19 @@ fn listeners_and_timers_are_said() {
 }
 
 #[test]
+fn where_a_connection_comes_from_is_said() {
+    let mut real = Real::new(ConnOptions::default());
+    let (_client, accepted) = real.pair();
+    let (ours, _theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    let adopted = real.el.adopt(ours, &ConnOptions::default()).unwrap();
+    let to = real.addr;
+    let connected = real.el.connect(to, &ConnectOptions::default()).unwrap();
+    assert!(line_of(&real.el, accepted).contains(", from ListenerId(0."));
+    assert!(line_of(&real.el, adopted).contains(", adopted: open, its beginning to be told"));
+    assert!(line_of(&real.el, connected).starts_with(&format!("{to}, here 127.0.0.1:")));
+}
+
+#[test]
 fn the_rest_of_a_dump_has_totals_the_turn_counters_and_times() {
     let mut real = Real::new(ConnOptions::default());
     let (client, conn) = real.pair();

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::{between, each, write_due};
+use crate::adopt::ADOPTED;
 use crate::conn::{Conn, DeadlineKind, Flags, NEVER};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
@@ -39,8 +40,10 @@ impl<S: System> EventLoop<S> {
             if let Some(Ok(local)) = conn.socket.as_ref().map(|s| self.sys.local_addr(s)) {
                 write!(out, ", here {local}")?;
             }
-            if conn.listener != ListenerId(0) {
-                write!(out, ", from {:?}", conn.listener)?;
+            match conn.listener {
+                ListenerId(0) => {}
+                ADOPTED => out.write_str(", adopted")?,
+                listener => write!(out, ", from {listener:?}")?,
             }
             out.write_str(": ")?;
             write_state(out, conn)?;
