@@ -46,6 +46,8 @@ pub struct Counters {
     pub congested: u64,
     /// Times reading from a connection paused because the loop was over its memory budget.
     pub budget_pauses: u64,
+    /// Times the loop got over its memory budget; each is one `OverBudget` event.
+    pub over_budget: u64,
     /// Times a listener had to pause for want of descriptors or memory.
     pub accept_pauses: u64,
     /// Timers handed out.

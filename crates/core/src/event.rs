@@ -149,8 +149,9 @@ pub enum Event {
     },
     /// The loop holds more than its memory budget: until `UnderBudget` it does not read from
     /// connections with a queue, accepts nobody, and `send` is refused where something is queued.
+    /// Those who knock wait in the backlog.
     OverBudget,
-    /// After `OverBudget`: the loop is within its budget, and goes on.
+    /// After `OverBudget`: an eighth of the budget is free, and the loop goes on.
     UnderBudget,
 }
 

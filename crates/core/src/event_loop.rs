@@ -108,6 +108,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) pool: Pool,
     /// Bytes queued and unread in all connections together.
     pub(crate) buffered: usize,
+    /// `OverBudget` was told, `UnderBudget` not yet.
+    pub(crate) told_over_budget: bool,
     pub(crate) counters: Counters,
     pub(crate) timing: Timing,
     pub(crate) mailbox: Arc<Mailbox<Letter>>,
@@ -171,6 +173,7 @@ impl<S: System> EventLoop<S> {
             unread_here: 0..0,
             pool: Pool::default(),
             buffered: 0,
+            told_over_budget: false,
             counters: Counters::default(),
             mailbox,
             posted: VecDeque::new(),

@@ -39,6 +39,7 @@
 mod accept;
 mod addr;
 mod adopt;
+mod budget;
 mod buffer;
 mod conn;
 mod connection;

@@ -10,10 +10,10 @@ use std::time::Duration;
 /// Options of an [`EventLoop`](crate::EventLoop).
 #[derive(Clone, Debug)]
 pub struct LoopOptions {
-    /// What all connections together may hold queued and unread; above it `send` answers
-    /// `QueueFull` where something is queued already, those with a queue are not read from, and
-    /// one that leaves more unread than its
-    /// even share is closed as `InputTooLarge`. Default 1 GiB.
+    /// What all connections together may hold queued and unread. Above it the loop tells
+    /// [`OverBudget`](crate::Event::OverBudget), nobody is accepted, `send` answers
+    /// `QueueFull` where something is queued already, those with a queue are not read from, and one
+    /// that leaves more unread than its even share is closed as `InputTooLarge`. Default 1 GiB.
     pub memory_budget: usize,
     /// Connections whose readiness one turn takes from the kernel. Default 1,024.
     pub events_per_turn: usize,

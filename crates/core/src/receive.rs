@@ -118,8 +118,9 @@ impl<S: System> EventLoop<S> {
             }
             self.buffered += left.len();
         }
+        let over = self.buffered > self.options.memory_budget;
         let share = self.options.memory_budget / live.max(1);
-        let over_budget = self.buffered > self.options.memory_budget && conn.unread.len() > share;
+        let over_budget = over && conn.unread.len() > share;
         let too_much = over_budget || conn.unread.len() >= conn.options.max_unread;
         if too_much && !conn.flags.any(Flags::PAUSED | Flags::EOF) {
             self.terminate(slot, CloseReason::InputTooLarge);

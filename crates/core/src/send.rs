@@ -1,4 +1,4 @@
-//! Sending past what is gathered: large sends, queues, marks, the budget.
+//! Sending past what is gathered: large sends, queues, marks.
 //!
 //! The rule: bytes leave in the order of the sends, and a send is taken whole or not at all. A large
 //! send goes to the kernel at once and uncopied; only what the kernel refuses is kept. A write that
@@ -238,37 +238,6 @@ impl<S: System> EventLoop<S> {
             conn.flags.set(Flags::HELD);
         }
         self.counters.congested += 1;
-    }
-
-    /// Over the budget, a connection with a queue is not read from until the loop is below it.
-    fn starve(&mut self, slot: u32) {
-        if self.buffered <= self.options.memory_budget {
-            return;
-        }
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        if !conn.flags.any(Flags::STARVED) {
-            conn.flags.set(Flags::STARVED);
-            self.counters.budget_pauses += 1;
-            self.starved.push(slot);
-        }
-    }
-
-    pub(crate) fn feed_starved(&mut self) {
-        if self.starved.is_empty() || self.buffered > self.options.memory_budget {
-            return;
-        }
-        for slot in std::mem::take(&mut self.starved) {
-            // The slot may have a new tenant by now; a visit too many does no harm.
-            if let Some(conn) = self.conns.get_mut(slot) {
-                conn.flags.clear(Flags::STARVED);
-                if conn.queue.len() <= conn.options.low_mark {
-                    conn.relieve();
-                }
-                self.requeue(slot);
-            }
-        }
     }
 }
 

@@ -38,7 +38,8 @@ impl<S: System> EventLoop<S> {
     /// Something can be handed out without asking the kernel.
     pub(crate) fn has_work(&self) -> bool {
         !(self.line.is_empty()
-            && self.accepting.is_empty()
+            && (self.accepting.is_empty() || self.told_over_budget)
+            && !self.budget_turned()
             && self.due.is_empty()
             && self.posted.is_empty()
             && !self.stop)
@@ -315,7 +316,7 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// Events that are not a connection's line: posts, stop, timers, accepts.
+    /// Events that are not a connection's line: posts, stop, timers, the budget, accepts.
     fn next_other(&mut self) -> Option<Event> {
         while let Some(letter) = self.posted.pop_front() {
             match letter {
@@ -336,7 +337,10 @@ impl<S: System> EventLoop<S> {
         if let Some(event) = self.next_timer() {
             return Some(event);
         }
-        if self.accepting.is_empty() {
+        if let Some(event) = self.next_budget_event() {
+            return Some(event);
+        }
+        if self.accepting.is_empty() || self.told_over_budget {
             return None;
         }
         self.next_accept()
