@@ -157,6 +157,7 @@ impl echoloop_conn_options {
             write_stall_timeout: time(self.write_stall_timeout_us, default.write_stall_timeout),
             close_timeout: time(self.close_timeout_us, Some(default.close_timeout))
                 .unwrap_or(Duration::MAX),
+            ..default
         })
     }
 }
@@ -173,6 +174,7 @@ impl echoloop_listen_options {
             reuse_port: self.reuse_port != 0,
             ipv6_only: self.dual_stack == 0,
             conn: self.conn.convert("listen")?,
+            ..ListenOptions::default()
         })
     }
 }
@@ -196,6 +198,7 @@ impl echoloop_connect_options {
             timeout: time(self.timeout_us, default.timeout),
             local: None,
             conn: self.conn.convert("connect")?,
+            ..default
         })
     }
 }

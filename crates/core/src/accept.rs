@@ -4,6 +4,7 @@
 //! and goes on when any descriptor of the loop is closed, or a tenth of a second later. Waiting for
 //! the next report would be wrong: with edge triggering nobody in the backlog is reported again.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,10 +36,39 @@ impl<S: System> EventLoop<S> {
     /// [`listener_addr`](Self::listener_addr) tells. Connections that come are
     /// [`Event::Accepted`].
     ///
+    /// At the path of a Unix socket the file of a dead server is replaced; that of a living one, of
+    /// whatever type, is `EADDRINUSE`, and what is no socket is `ENOTSOCK` and left alone. Of two
+    /// that start at once one gets the path. The file is removed when the listener is closed or the
+    /// loop dropped, if it is still the one made here, and not by a forked child.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] for a text that is no address; the system's, with the address:
-    /// `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`.
+    /// `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`, `ENAMETOOLONG` for a Unix path that does
+    /// not fit (107 bytes on Linux). For an option that the kernel refuses
+    /// [`Error::operation`] names it: `"set TCP_NOTSENT_LOWAT"`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use echoloop_core::{ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions};
+    ///
+    /// # let folder = std::env::temp_dir();
+    /// # let path = format!("unix:{}/echoloop-doc-{}.sock", folder.display(), std::process::id());
+    /// let mut el = EventLoop::new(LoopOptions::default())?;
+    /// let options = ListenOptions { unix_mode: Some(0o600), ..ListenOptions::default() };
+    /// el.listen(path.as_str(), &options)?; // "unix:/run/me/echo.sock", or "unix:@name"
+    /// el.connect(path.as_str(), &ConnectOptions::default())?;
+    /// loop {
+    ///     el.poll(None)?;
+    ///     if let Some(Event::Accepted { conn, .. }) = el.next_event() {
+    ///         let peer = el.conn(conn)?.peer_credentials()?;
+    ///         assert_eq!(peer.pid, Some(std::process::id() as i32));
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok::<(), echoloop_core::Error>(())
+    /// ```
     pub fn listen(
         &mut self,
         on: impl TryInto<Addr, Error: Into<Error>>,
@@ -48,8 +78,55 @@ impl<S: System> EventLoop<S> {
     }
 
     fn listen_addr(&mut self, addr: &Addr, options: &ListenOptions) -> Result<ListenerId, Error> {
-        let failed = |e| Error::os("listen", e).at(addr);
-        let socket = self.sys.listen(addr, options).map_err(failed)?;
+        let listening = match self.sys.listen(addr, options) {
+            Ok(socket) => self.add_listener(socket, options),
+            Err(e) => Err(self.option_or("listen", e)),
+        };
+        listening.map_err(|e| e.at(addr))
+    }
+
+    /// Listens on a socket that listens already, one of
+    /// [`inherited_listeners`](crate::inherited_listeners), say: TCP or Unix. Who waits in its
+    /// backlog is accepted. It is made non-blocking and close-on-exec.
+    ///
+    /// Of the options those count that are not of its making: `conn`, `defer_accept`, `fast_open`.
+    /// A Unix socket's file is never removed.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTSOCK`; [`ErrorKind::InvalidInput`] for a socket that is no stream or does not listen; as
+    /// [`listen`](Self::listen) for options. The descriptor is closed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use echoloop_core::{EventLoop, ListenOptions, LoopOptions};
+    /// let mut el = EventLoop::new(LoopOptions::default())?;
+    /// # let bound = || std::net::TcpListener::bind("127.0.0.1:0").map_err(|e| e.to_string());
+    /// let listener = bound()?; // A std::net::TcpListener
+    /// let id = el.adopt_listener(listener.into(), &ListenOptions::default())?;
+    /// println!("listening on {}", el.listener_addr(id)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn adopt_listener(
+        &mut self,
+        fd: OwnedFd,
+        options: &ListenOptions,
+    ) -> Result<ListenerId, Error> {
+        let unfit = |why| Err(Error::new("adopt listener", ErrorKind::InvalidInput(why)));
+        match self.sys.adopt_listener(fd, options) {
+            Ok(socket) => self.add_listener(socket, options),
+            Err(Errno::PROTOTYPE) => unfit("socket is neither a TCP nor a Unix stream socket"),
+            Err(Errno::INVAL) => unfit("socket does not listen"),
+            Err(e) => Err(self.option_or("adopt listener", e)),
+        }
+    }
+
+    fn add_listener(
+        &mut self,
+        socket: S::Socket,
+        options: &ListenOptions,
+    ) -> Result<ListenerId, Error> {
         let key = self.listeners.insert(Listener {
             socket,
             options: Arc::new(options.conn.clone()),
@@ -62,10 +139,17 @@ impl<S: System> EventLoop<S> {
             None => Ok(()),
         };
         if let Err(e) = registered {
-            self.listeners.remove(slot);
-            return Err(failed(e));
+            if let Some(listener) = self.listeners.remove(slot) {
+                self.sys.unlisten(listener.socket);
+            }
+            return Err(Error::os("listen", e));
         }
         Ok(ListenerId(key))
+    }
+
+    /// An error of the operation, or of the option that was refused in it.
+    pub(crate) fn option_or(&mut self, operation: &'static str, e: Errno) -> Error {
+        Error::os(self.sys.refused_option().unwrap_or(operation), e)
     }
 
     /// The address a listener listens on.
@@ -95,7 +179,7 @@ impl<S: System> EventLoop<S> {
                 self.starved_listeners -= 1;
             }
             self.deadlines.remove(listener.retry);
-            self.sys.close(listener.socket);
+            self.sys.unlisten(listener.socket);
         }
         self.accepting.retain(|s| *s != slot);
         self.descriptor_freed();
@@ -189,6 +273,11 @@ impl<S: System> EventLoop<S> {
             Some(listener) => Arc::clone(&listener.options),
             None => Arc::default(),
         };
+        // A Unix socket that is accepted has nothing from its listener.
+        let buffers = options.send_buffer.or(options.recv_buffer);
+        if peer.unix().is_some() && buffers.is_some() {
+            let _ = self.sys.tune(&socket, &options); // The listener took the same.
+        }
         let mut conn = Conn::new(Some(socket), peer, options, self.now);
         conn.listener = listener;
         conn.flags.set(Flags::WRITABLE);

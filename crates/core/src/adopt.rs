@@ -75,7 +75,8 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`AdoptError`], which holds the socket: [`ErrorKind::InvalidInput`] for one that is no stream
-    /// socket or that listens; `ENOTCONN` for one that is not connected, or no longer; `ENOTSOCK`.
+    /// socket or that listens; `ENOTCONN` for one that is not connected, or no longer; `ENOTSOCK`;
+    /// the system's for an option it refuses, which [`Error::operation`] names.
     ///
     /// # Examples
     ///
@@ -97,7 +98,13 @@ impl<S: System> EventLoop<S> {
         let failed = |error, socket| Err(AdoptError { error, socket });
         let peer = match self.sys.check_adopted(socket.as_fd(), options) {
             Ok(peer) => peer,
-            Err(e) => return failed(not_adopted(e), socket),
+            Err(e) => {
+                let error = match self.sys.refused_option() {
+                    Some(option) => Error::os(option, e),
+                    None => not_adopted(e),
+                };
+                return failed(error, socket);
+            }
         };
         let mut conn = Conn::new(None, peer, Arc::new(options.clone()), self.now);
         conn.flags.set(Flags::TELL_OPEN);

@@ -6,11 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
-use crate::sys::{Os, System};
+use crate::sys::{Credentials, Os, SocketOption, System};
 use crate::turn::Current;
-use crate::{Addr, CloseReason, ConnId, Error, ErrorKind};
+use crate::{Addr, CloseReason, ConnId, Error, ErrorKind, Keepalive};
 
 /// A connection of an [`EventLoop`], borrowed by [`EventLoop::conn`].
 pub struct Connection<'a, S: System = Os> {
@@ -42,8 +44,20 @@ impl<'a, S: System> Connection<'a, S> {
     /// `EBADF` once the connection is dead.
     pub fn local_addr(&self) -> Result<Addr, Error> {
         let socket = self.conn().socket.as_ref();
-        let addr = socket.map_or(Err(rustix::io::Errno::BADF), |s| self.el.sys.local_addr(s));
+        let addr = socket.map_or(Err(Errno::BADF), |s| self.el.sys.local_addr(s));
         addr.map_err(|e| Error::os("local address", e))
+    }
+
+    /// Who is at the other end of a Unix socket.
+    ///
+    /// # Errors
+    ///
+    /// `EOPNOTSUPP` for other sockets, `ENOSYS` where the system has no SO_PEERCRED, `EBADF` once
+    /// the connection is dead, or not made yet.
+    pub fn peer_credentials(&self) -> Result<Credentials, Error> {
+        let socket = self.conn().socket.as_ref();
+        let peer = socket.map_or(Err(Errno::BADF), |s| self.el.sys.peer_credentials(s));
+        peer.map_err(|e| Error::os("peer credentials", e))
     }
 
     /// The word of the program's own; 0 until it is set.
@@ -245,7 +259,8 @@ impl<'a, S: System> Connection<'a, S> {
     }
 
     /// Closes in order: what was sent is flushed, the peer sees end of stream, and `Closed`
-    /// follows when it has finished too, at the latest after a second more or after
+    /// follows when it has finished too, at the latest after
+    /// [`linger`](crate::ConnOptions::linger) more or after
     /// [`close_timeout`](crate::ConnOptions::close_timeout). No more bytes are handed out. A second
     /// call does nothing.
     pub fn close(&mut self) {
@@ -269,6 +284,49 @@ impl<'a, S: System> Connection<'a, S> {
     pub fn set_write_stall_timeout(&mut self, timeout: Option<Duration>) {
         Arc::make_mut(&mut self.conn_mut().options).write_stall_timeout = timeout;
         self.el.arm(self.slot);
+    }
+
+    /// Sets [`nodelay`](crate::ConnOptions::nodelay).
+    ///
+    /// # Errors
+    ///
+    /// The system's, and `EOPNOTSUPP` on a Unix socket; the operation names the option.
+    pub fn set_nodelay(&mut self, on: bool) -> Result<(), Error> {
+        self.set_option("set TCP_NODELAY", SocketOption::Nodelay(on))?;
+        Arc::make_mut(&mut self.conn_mut().options).nodelay = on;
+        Ok(())
+    }
+
+    /// Sets or ends [`keepalive`](crate::ConnOptions::keepalive).
+    ///
+    /// # Errors
+    ///
+    /// As [`set_nodelay`](Self::set_nodelay); `EINVAL` for times that Linux does not take (0, or
+    /// above 32,767 s, or more than 127 questions).
+    pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) -> Result<(), Error> {
+        self.set_option("set SO_KEEPALIVE", SocketOption::Keepalive(keepalive))?;
+        Arc::make_mut(&mut self.conn_mut().options).keepalive = keepalive;
+        Ok(())
+    }
+
+    /// Sets or ends [`notsent_lowat`](crate::ConnOptions::notsent_lowat), in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_nodelay`](Self::set_nodelay).
+    pub fn set_notsent_lowat(&mut self, bytes: Option<u32>) -> Result<(), Error> {
+        self.set_option("set TCP_NOTSENT_LOWAT", SocketOption::NotsentLowat(bytes))?;
+        Arc::make_mut(&mut self.conn_mut().options).notsent_lowat = bytes;
+        Ok(())
+    }
+
+    fn set_option(&mut self, name: &'static str, option: SocketOption) -> Result<(), Error> {
+        let el = &mut *self.el;
+        let Some(socket) = el.conns.get(self.slot).and_then(|c| c.socket.as_ref()) else {
+            return Err(Error::os(name, Errno::BADF));
+        };
+        let set = el.sys.set(socket, option);
+        set.map_err(|e| el.option_or(name, e))
     }
 
     /// What is unread is in the shared buffer, for the event being handled.

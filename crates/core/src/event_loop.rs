@@ -242,7 +242,8 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] for a text that is no target. Else only those of this machine,
-    /// such as `EMFILE`, or `EADDRINUSE` for the local address. A refusal by the peer is always the
+    /// such as `EMFILE`, or `EADDRINUSE` for the local address; `EAGAIN` when the backlog of a Unix
+    /// listener is full. For an option that the kernel refuses [`Error::operation`] names it. A refusal by the peer is always the
     /// reason of `Closed`, even when it is known at once.
     pub fn connect(
         &mut self,
@@ -260,7 +261,13 @@ impl<S: System> EventLoop<S> {
 
     fn connect_addr(&mut self, addr: Addr, options: &ConnectOptions) -> Result<ConnId, Error> {
         let failed = |e| Error::os("connect", e).at(&addr);
-        let opened = match self.sys.connect(&addr, options) {
+        let opened = self.sys.connect(&addr, options);
+        if let Some(option) = self.sys.refused_option()
+            && let Err(e) = opened
+        {
+            return Err(Error::os(option, e).at(&addr));
+        }
+        let opened = match opened {
             Err(e) if own_fault(e) => return Err(failed(e)),
             opened => opened,
         };
@@ -383,6 +390,9 @@ fn own_fault(e: rustix::io::Errno) -> bool {
             | Errno::INVAL
             | Errno::ACCESS
             | Errno::PERM
+            | Errno::NAMETOOLONG
+            // A Unix listener's backlog is full: unix(7) does not wait for it.
+            | Errno::AGAIN
     )
 }
 

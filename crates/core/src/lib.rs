@@ -52,6 +52,7 @@ mod event_loop;
 mod gather;
 mod handle;
 mod histogram;
+mod inherited;
 mod letter;
 mod lifecycle;
 mod mailbox;
@@ -80,10 +81,11 @@ pub use handle::{
     ConnId, Kind, ListenerId, LookupId, LoopId, MAX_LOOPS, SignalId, TimerId, UdpId, WatchId,
 };
 pub use histogram::{Bucket, Histogram};
+pub use inherited::{Inherited, inherited_listeners};
 pub use metrics::Metrics;
-pub use options::{ConnOptions, ConnectOptions, ListenOptions, LoopOptions};
+pub use options::{ConnOptions, ConnectOptions, Keepalive, ListenOptions, LoopOptions};
 pub use remote::Remote;
 pub use resolve_error::ResolveError;
-pub use sys::Readiness;
+pub use sys::{Credentials, Readiness};
 pub use timer::TimerSpec;
 pub use timing::SlowHandler;

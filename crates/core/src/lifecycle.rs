@@ -2,7 +2,7 @@
 //!
 //! The rule: `terminate` is the only way to die. It closes the socket, keeps the reason and leaves
 //! the connection in the line to tell `Closed`, once. Closing is orderly: flush, shut down the
-//! writing side, then discard input until the peer has finished or [`LINGER`] is over. A socket
+//! writing side, then discard input until the peer has finished or `linger` is over. A socket
 //! that is closed while input is still coming answers it with a reset, and a reset can destroy
 //! what the peer has not read yet (RFC 9112, 9.6, on the same matter in HTTP).
 
@@ -18,9 +18,6 @@ use crate::sys::System;
 use crate::turn::Current;
 use crate::{CloseReason, ConnId, Deadline, Error, ErrorKind, Event};
 
-/// How long a flushed connection waits for its peer to finish. The kernel goes on delivering
-/// after that.
-const LINGER: Duration = Duration::from_secs(1);
 /// Reads that discard input in one visit of a closing connection.
 const DISCARDS: usize = 8;
 
@@ -144,7 +141,11 @@ impl<S: System> EventLoop<S> {
                 return self.terminate(slot, reason);
             }
         }
-        conn.ends_by = conn.ends_by.min(after(self.now, LINGER));
+        let linger = conn.options.linger;
+        if linger.is_zero() {
+            return self.terminate(slot, reason);
+        }
+        conn.ends_by = conn.ends_by.min(after(self.now, linger));
         self.arm(slot);
     }
 

@@ -37,11 +37,44 @@ impl Default for LoopOptions {
 }
 
 /// Options of a connection, accepted or connected.
+///
+/// Those of TCP and IP are not for Unix sockets, which go without them. On Linux an accepted
+/// connection has the options of its socket from the listener, where they are set once.
+///
+/// ```
+/// use std::time::Duration;
+/// use echoloop_core::{ConnOptions, Keepalive};
+///
+/// let options = ConnOptions {
+///     keepalive: Some(Keepalive { idle: Duration::from_secs(300), ..Keepalive::default() }),
+///     notsent_lowat: Some(16 << 10),
+///     ..ConnOptions::default()
+/// };
+/// # let _ = options;
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConnOptions {
     /// TCP_NODELAY, tcp(7): small sends leave at once. They are gathered by handler here, so
     /// Nagle's algorithm would only add delay. Default true.
     pub nodelay: bool,
+    /// SO_KEEPALIVE, socket(7), and its times: find out that a silent peer is gone. Default none;
+    /// an [`idle_timeout`](Self::idle_timeout) finds it out too, where silence is no good sign.
+    pub keepalive: Option<Keepalive>,
+    /// SO_SNDBUF, socket(7), in bytes: what the kernel holds to be sent. Linux doubles it, and
+    /// caps it at net.core.wmem_max. Default none: the kernel lets it grow, for TCP to megabytes
+    /// with a peer that does not read (tcp(7), tcp_wmem).
+    pub send_buffer: Option<usize>,
+    /// SO_RCVBUF, socket(7), in bytes: what the kernel holds to be read. Linux doubles it, and
+    /// caps it at net.core.rmem_max. Default none: the kernel tunes it. Without effect on Unix
+    /// sockets, where only the sender's buffer counts.
+    pub recv_buffer: Option<usize>,
+    /// TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent
+    /// yet, so what waits does so in the loop's queue, where the marks see it. Default none: all
+    /// that fits the send buffer.
+    pub notsent_lowat: Option<u32>,
+    /// IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent. The two lowest bits
+    /// (ECN) are the kernel's. Default none.
+    pub tos: Option<u8>,
     /// Keep the connection open after the peer has finished sending, until it is closed here.
     /// Default false: flush what is queued, then close.
     pub half_open: bool,
@@ -65,12 +98,46 @@ pub struct ConnOptions {
     /// whenever the peer takes something: it is owed its bytes, however slowly it reads. Default
     /// 10 s.
     pub close_timeout: Duration,
+    /// How long a closed and flushed connection waits for its peer to finish too, discarding what
+    /// still comes. Default 1 s; zero closes at once, and a peer that is still sending may then
+    /// lose what it has not read.
+    ///
+    /// SO_LINGER with a time is not offered: it makes close(2) wait, on a non-blocking socket too.
+    /// This does not block; and after it the kernel goes on delivering what it took.
+    pub linger: Duration,
+}
+
+/// When to ask a silent peer whether it is there, tcp(7). Each time is rounded up to seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keepalive {
+    /// TCP_KEEPIDLE: silence before the first question. Default 60 s (Linux alone: two hours).
+    pub idle: Duration,
+    /// TCP_KEEPINTVL: time between questions. Default 10 s.
+    pub interval: Duration,
+    /// TCP_KEEPCNT: questions without an answer after which the connection ends, as `ETIMEDOUT`.
+    /// Default 6.
+    pub count: u32,
+}
+
+impl Default for Keepalive {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(10),
+            count: 6,
+        }
+    }
 }
 
 impl Default for ConnOptions {
     fn default() -> Self {
         Self {
             nodelay: true,
+            keepalive: None,
+            send_buffer: None,
+            recv_buffer: None,
+            notsent_lowat: None,
+            tos: None,
             half_open: false,
             auto_pause: true,
             high_mark: 256 << 10,
@@ -80,6 +147,7 @@ impl Default for ConnOptions {
             idle_timeout: None,
             write_stall_timeout: None,
             close_timeout: Duration::from_secs(10),
+            linger: Duration::from_secs(1),
         }
     }
 }
@@ -99,6 +167,21 @@ pub struct ListenOptions {
     /// For IPv6 addresses: leave IPv4 alone, ipv6(7). Default true, so that `[::]:80` and
     /// `0.0.0.0:80` go side by side on every system.
     pub ipv6_only: bool,
+    /// SO_BINDTODEVICE, socket(7) (Linux): only what comes in on this interface, such as `"eth0"`.
+    /// Default none.
+    pub device: Option<String>,
+    /// TCP_DEFER_ACCEPT, tcp(7) (Linux): accept only those that have sent something, or about so
+    /// long after they came, rounded up to seconds. Default none.
+    pub defer_accept: Option<Duration>,
+    /// TCP_FASTOPEN, tcp(7) (Linux): how many may come with data in their SYN (RFC 7413) and wait
+    /// for their handshake. Works where net.ipv4.tcp_fastopen allows it. Default none.
+    ///
+    /// There is no such option for connects: the kernel then says at once that the connection is
+    /// made, although nobody has answered, and `Connected` would mean nothing.
+    pub fast_open: Option<u32>,
+    /// The mode of a Unix socket's file, such as `0o660`, exactly: the umask does not count.
+    /// Connecting needs write permission. Default none: what the umask leaves.
+    pub unix_mode: Option<u32>,
     /// Options of the connections that are accepted.
     pub conn: ConnOptions,
 }
@@ -110,6 +193,10 @@ impl Default for ListenOptions {
             reuse_address: true,
             reuse_port: false,
             ipv6_only: true,
+            device: None,
+            defer_accept: None,
+            fast_open: None,
+            unix_mode: None,
             conn: ConnOptions::default(),
         }
     }
@@ -122,6 +209,9 @@ pub struct ConnectOptions {
     pub timeout: Option<Duration>,
     /// Local address to bind first. Default none.
     pub local: Option<SocketAddr>,
+    /// SO_BINDTODEVICE, socket(7) (Linux): go out by this interface, such as `"eth0"`. Default
+    /// none.
+    pub device: Option<String>,
     /// Options of the connection.
     pub conn: ConnOptions,
 }
@@ -131,6 +221,7 @@ impl Default for ConnectOptions {
         Self {
             timeout: Some(Duration::from_secs(30)),
             local: None,
+            device: None,
             conn: ConnOptions::default(),
         }
     }

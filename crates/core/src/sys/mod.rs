@@ -27,9 +27,15 @@
 //! 11. **A socket may change hands.** `check_adopted` answers the peer's address of a connected
 //!     stream socket, after making it non-blocking and close-on-exec and applying the options;
 //!     `EPROTOTYPE` for one of another type, `EINVAL` for one that listens, `ENOTCONN`; then it has
-//!     changed nothing. `adopt` makes a socket of it, not registered yet. `release` undoes that:
+//!     changed nothing. `adopt_listener` answers likewise for one that does not listen. `adopt` makes a socket of it, not registered yet. `release` undoes that:
 //!     it is registered no more, and nothing else happens to it. A system without descriptors
 //!     answers with what it was given.
+//! 12. **Options of a socket are set before it listens or connects**, and handed down to what a
+//!     listener accepts, save for what only `tune` can give. When an option was refused, the call
+//!     fails and `refused_option` names it, once: `"set TCP_NOTSENT_LOWAT"`.
+//! 13. **`listen` on a Unix path makes the file and `unlisten` or dropping the system removes it**,
+//!     if it is still the one that was made, and only in the process that made it. `unlisten` is
+//!     otherwise `close`. `adopt_listener` owns no file.
 
 mod os;
 #[cfg(any(test, feature = "sim"))]
@@ -50,7 +56,7 @@ pub use random::Random;
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Peer, Sim, SimOptions, SimSocket};
 
-use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions};
+use crate::{Addr, ConnOptions, ConnectOptions, Keepalive, ListenOptions};
 
 /// The token by which `wait` reports that a [`Waker`] was used.
 pub(crate) const WAKER: u64 = 0;
@@ -89,6 +95,30 @@ impl Readiness {
 /// Ends a `wait`, now or the next, from any thread.
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
+/// Who is at the other end of a Unix socket: its process as it was when it connected, or, for a
+/// listener's process, when it called listen(2) (unix(7), SO_PEERCRED).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Credentials {
+    /// The process; `None` for one that this process can't see, in another pid namespace. It may
+    /// have ended, and its number may be another's, by the time it is looked at.
+    pub pid: Option<i32>,
+    /// The effective user.
+    pub uid: u32,
+    /// The effective group.
+    pub gid: u32,
+}
+
+/// An option of a socket that may change while a connection lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SocketOption {
+    /// TCP_NODELAY.
+    Nodelay(bool),
+    /// SO_KEEPALIVE and its times.
+    Keepalive(Option<Keepalive>),
+    /// TCP_NOTSENT_LOWAT; `None` is the kernel's default.
+    NotsentLowat(Option<u32>),
+}
+
 /// The operating system as the loop sees it; the module's documentation is its contract.
 #[allow(missing_docs, reason = "the contract above says it all at once")]
 pub trait System {
@@ -109,6 +139,26 @@ pub trait System {
     fn recv(&mut self, socket: &Self::Socket, buf: &mut [u8]) -> Result<usize, Errno>;
     fn send(&mut self, socket: &Self::Socket, bufs: &[IoSlice<'_>]) -> Result<usize, Errno>;
     fn shutdown_write(&mut self, socket: &Self::Socket) -> Result<(), Errno>;
+
+    fn tune(&mut self, _: &Self::Socket, _: &ConnOptions) -> Result<(), Errno> {
+        Ok(())
+    }
+    fn set(&mut self, _: &Self::Socket, _: SocketOption) -> Result<(), Errno> {
+        Ok(())
+    }
+    fn refused_option(&mut self) -> Option<&'static str> {
+        None
+    }
+    fn adopt_listener(&mut self, _: OwnedFd, _: &ListenOptions) -> Result<Self::Socket, Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn unlisten(&mut self, listener: Self::Socket) {
+        self.close(listener);
+    }
+    fn peer_credentials(&self, _: &Self::Socket) -> Result<Credentials, Errno> {
+        Err(Errno::NOSYS)
+    }
+
     fn close(&mut self, socket: Self::Socket);
     fn abort(&mut self, socket: Self::Socket);
 

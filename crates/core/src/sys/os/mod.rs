@@ -4,11 +4,14 @@
 //! which does; `sendmsg` and `send` with MSG_NOSIGNAL do not. Descriptors are close-on-exec.
 
 mod adopt;
+mod options;
+mod tcp;
+mod unix;
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +24,10 @@ use rustix::net::{
     RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, SocketAddrAny, SocketAddrUnix,
     SocketFlags, sockopt,
 };
-use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::sys::{Readiness, Ready, System, WAKER, Waker};
+use self::options::Outcome;
+use self::unix::SocketFile;
+use crate::sys::{Credentials, Readiness, Ready, SocketOption, System, WAKER, Waker};
 use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, UnixAddr};
 
 /// The operating system.
@@ -32,6 +36,9 @@ pub struct Os {
     registry: Registry,
     events: Events,
     waker: Arc<mio::Waker>,
+    /// Files of the Unix listeners, with the listeners' descriptors.
+    files: Vec<(RawFd, SocketFile)>,
+    refused_option: Option<&'static str>,
 }
 
 impl Os {
@@ -49,6 +56,15 @@ impl Os {
             registry,
             events: Events::with_capacity(events_per_turn),
             waker: Arc::new(waker),
+            files: Vec::new(),
+            refused_option: None,
+        })
+    }
+
+    fn answer<T>(&mut self, outcome: Outcome<T>) -> Result<T, Errno> {
+        outcome.map_err(|failed| {
+            self.refused_option = failed.option;
+            failed.errno
         })
     }
 }
@@ -111,23 +127,15 @@ impl System for Os {
     }
 
     fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
-        let addr = addr.ip().ok_or(Errno::AFNOSUPPORT)?;
-        let open = || -> io::Result<OwnedFd> {
-            let socket = stream_socket(addr)?;
-            if addr.is_ipv6() {
-                socket.set_only_v6(options.ipv6_only)?;
+        match addr {
+            Addr::Ip(ip) => self.answer(tcp::listen(*ip, options)),
+            Addr::Unix(unix) => {
+                let (socket, file) = self.answer(unix::listen(unix, options))?;
+                self.files
+                    .extend(file.map(|file| (socket.as_raw_fd(), file)));
+                Ok(socket)
             }
-            socket.set_reuse_address(options.reuse_address)?;
-            if options.reuse_port {
-                socket.set_reuse_port(true)?;
-            }
-            // Linux hands TCP_NODELAY of a listener down to what it accepts: one call, not one each.
-            socket.set_tcp_nodelay(options.conn.nodelay)?;
-            socket.bind(&addr.into())?;
-            socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-            Ok(socket.into())
-        };
-        open().map_err(errno)
+        }
     }
 
     fn accept(&mut self, listener: &OwnedFd) -> Result<(OwnedFd, Addr), Errno> {
@@ -139,20 +147,11 @@ impl System for Os {
     }
 
     fn connect(&mut self, addr: &Addr, options: &ConnectOptions) -> Result<OwnedFd, Errno> {
-        let addr = addr.ip().ok_or(Errno::AFNOSUPPORT)?;
-        let open = || -> io::Result<OwnedFd> {
-            let socket = stream_socket(addr)?;
-            socket.set_tcp_nodelay(options.conn.nodelay)?;
-            if let Some(local) = options.local {
-                socket.bind(&local.into())?;
-            }
-            Ok(socket.into())
+        let connected = match addr {
+            Addr::Ip(ip) => tcp::connect(*ip, options),
+            Addr::Unix(unix) => unix::connect(unix, options),
         };
-        let socket = open().map_err(errno)?;
-        match rustix::net::connect(&socket, &addr) {
-            Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket),
-            Err(e) => Err(e),
-        }
+        self.answer(connected)
     }
 
     fn take_error(&mut self, socket: &OwnedFd) -> Option<Errno> {
@@ -189,6 +188,32 @@ impl System for Os {
         rustix::net::shutdown(socket, Shutdown::Write)
     }
 
+    fn tune(&mut self, socket: &OwnedFd, options: &ConnOptions) -> Result<(), Errno> {
+        self.answer(options::tune(socket.as_fd(), options))
+    }
+
+    fn set(&mut self, socket: &OwnedFd, option: SocketOption) -> Result<(), Errno> {
+        self.answer(options::set(socket.as_fd(), option))
+    }
+
+    fn refused_option(&mut self) -> Option<&'static str> {
+        self.refused_option.take()
+    }
+
+    fn adopt_listener(&mut self, fd: OwnedFd, options: &ListenOptions) -> Result<OwnedFd, Errno> {
+        self.answer(adopt::listener(fd, options))
+    }
+
+    fn unlisten(&mut self, listener: OwnedFd) {
+        let fd = listener.as_raw_fd();
+        self.files.retain(|(of, _)| *of != fd);
+        self.close(listener);
+    }
+
+    fn peer_credentials(&self, socket: &OwnedFd) -> Result<Credentials, Errno> {
+        unix::peer_credentials(socket.as_fd())
+    }
+
     fn close(&mut self, socket: OwnedFd) {
         // A duplicate of the descriptor (a fork, say) would keep a closed one firing its token.
         let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
@@ -200,7 +225,7 @@ impl System for Os {
     }
 
     fn check_adopted(&mut self, fd: BorrowedFd<'_>, options: &ConnOptions) -> Result<Addr, Errno> {
-        adopt::check(fd, options)
+        self.answer(adopt::check(fd, options))
     }
 
     fn adopt(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {
@@ -212,12 +237,6 @@ impl System for Os {
     }
 }
 
-fn stream_socket(addr: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
-}
-
 /// The address in our terms.
 fn known_addr(addr: SocketAddrAny) -> Option<Addr> {
     if let Ok(ip) = SocketAddr::try_from(addr.clone()) {
@@ -226,6 +245,8 @@ fn known_addr(addr: SocketAddrAny) -> Option<Addr> {
     let unix = SocketAddrUnix::try_from(addr).ok()?;
     Some(match (unix.path_bytes(), unix.abstract_name()) {
         (Some(path), _) => UnixAddr::path(OsStr::from_bytes(path)).into(),
+        // An unnamed socket, which rustix reports as one with an empty name.
+        (_, Some([])) => UnixAddr::default().into(),
         (_, Some(name)) => UnixAddr::abstract_name(name).into(),
         _ => UnixAddr::default().into(),
     })

@@ -1,0 +1,89 @@
+//! Sockets that a service manager opened for this process (sd_listen_fds(3), systemd.socket(5)).
+//!
+//! The rule: they are taken once, by the process that LISTEN_PID names, and nothing is touched
+//! unless all is as it was said. The variables stay in the environment, since no program can change
+//! it safely while it has threads; a child reads another process's number in them and takes nothing.
+
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+
+use crate::{Error, ErrorKind};
+
+/// More than any process is given, so that a wrong LISTEN_FDS does not ask for all memory.
+const MOST: u32 = 1 << 16;
+
+/// A descriptor that was there when the process started.
+#[derive(Debug)]
+pub struct Inherited {
+    /// Its name, FileDescriptorName= in systemd.socket(5); `"unknown"` if it has none.
+    pub name: String,
+    /// The descriptor, close-on-exec and non-blocking.
+    pub fd: OwnedFd,
+}
+
+/// The descriptors that a service manager passed to this process, with their names: 3 and those
+/// after it, as LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say (sd_listen_fds(3)).
+///
+/// None when nothing was passed, when it was for another process, and when it was taken before.
+/// Call it first thing: a descriptor that the program opened itself would be taken for inherited
+/// where the variables lie. They may be other things than listeners, as the service's units say.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] for variables that are no numbers, [`ErrorKind::BadDescriptor`] for
+/// a descriptor that is not open. Then none is taken or closed.
+///
+/// # Examples
+///
+/// ```
+/// use echoloop_core::{EventLoop, ListenOptions, LoopOptions, inherited_listeners};
+///
+/// let mut el = EventLoop::new(LoopOptions::default())?;
+/// for inherited in inherited_listeners()? {
+///     let listener = el.adopt_listener(inherited.fd, &ListenOptions::default())?;
+///     println!("{} is {}", inherited.name, el.listener_addr(listener)?);
+/// }
+/// # Ok::<(), echoloop_core::Error>(())
+/// ```
+pub fn inherited_listeners() -> Result<Vec<Inherited>, Error> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let invalid = |why| Error::new("inherit listeners", ErrorKind::InvalidInput(why));
+    let wrong = "LISTEN_PID or LISTEN_FDS is no number, or too large";
+    match std::env::var("LISTEN_FDS").map(|count| count.parse::<u32>()) {
+        Err(_) => return Ok(Vec::new()),
+        Ok(Ok(..=MOST)) => {}
+        Ok(_) => return Err(invalid(wrong)),
+    }
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Ok(Vec::new());
+    }
+    let passed = sd_listen_fds::get().map_err(|_| invalid(wrong))?;
+    let passed: Vec<Inherited> = passed
+        .into_iter()
+        .map(|(name, fd)| Inherited {
+            name: name.unwrap_or_else(|| "unknown".to_owned()),
+            fd: fd.into_std(),
+        })
+        .collect();
+    let failed = passed
+        .iter()
+        .find_map(|inherited| Some((inherited.fd.as_raw_fd(), prepare(&inherited.fd).err()?)));
+    let Some((fd, errno)) = failed else {
+        return Ok(passed);
+    };
+    for inherited in passed {
+        let _ = inherited.fd.into_raw_fd(); // Not open, or not known to be ours: hands off.
+    }
+    Err(match errno {
+        Errno::BADF => Error::new("inherit listeners", ErrorKind::BadDescriptor(fd)),
+        e => Error::os("inherit listeners", e),
+    })
+}
+
+fn prepare(fd: &OwnedFd) -> Result<(), Errno> {
+    fcntl_setfd(fd, FdFlags::CLOEXEC)?;
+    fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)
+}
