@@ -157,6 +157,66 @@ impl<T> Slots<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::handle::MAX_LOOPS;
+    use crate::sys::Random;
+
+    /// Many keys, living and dead, against a plain list; some sequences begin near the end of the
+    /// generations, where slots are retired.
+    #[test]
+    fn every_key_finds_its_own_object_while_that_lives_and_never_another() {
+        Random::each_seed(100_000, |_, random| {
+            let first_generation = match random.below(3) {
+                0 => MAX_GENERATION - random.below(4) as u32,
+                _ => 1,
+            };
+            let index = random.below(MAX_LOOPS as u64) as u16;
+            let id = LoopId {
+                index,
+                first_generation,
+            };
+            let mut slots = Slots::new(Kind::Conn, id);
+            let mut living: Vec<(u64, u64)> = Vec::new();
+            let mut given: Vec<u64> = Vec::new();
+            for step in 0..10 + random.below(40) {
+                let place = random.below(living.len() as u64) as usize;
+                if living.is_empty() || (living.len() < 6 && random.one_in(2)) {
+                    let key = slots.insert(step).unwrap();
+                    assert!(!given.contains(&key), "a key was given twice");
+                    assert_eq!((key & 1, LoopId::index_of(key)), (1, usize::from(index)));
+                    given.push(key);
+                    living.push((key, step));
+                } else if random.one_in(2) {
+                    let (key, value) = living.swap_remove(place);
+                    assert_eq!(slots.remove(slot_of(key)), Some(value));
+                    assert_eq!(slots.remove(slot_of(key)), None, "removed twice");
+                } else {
+                    let key = given[random.below(given.len() as u64) as usize];
+                    let key = match random.below(3) {
+                        0 => key,
+                        1 => key ^ 1 << random.below(64),
+                        _ => random.next(),
+                    };
+                    let value = living.iter().find(|(k, _)| *k == key).map(|(_, v)| *v);
+                    assert_eq!(
+                        slots.find(key).and_then(|slot| slots.get(slot).copied()),
+                        value
+                    );
+                    let found = slots.find_mut(key).map(|(slot, value)| (slot, *value));
+                    assert_eq!(found, value.map(|value| (slot_of(key), value)));
+                }
+                assert_eq!(slots.len(), living.len());
+                let highest = given.iter().map(|key| generation_of(*key)).max();
+                assert!(slots.last_generation() >= highest.unwrap_or(0));
+            }
+            let (mut keys, mut expected): (Vec<_>, Vec<_>) = (
+                slots.keys().collect(),
+                living.iter().map(|(key, _)| *key).collect(),
+            );
+            keys.sort_unstable();
+            expected.sort_unstable();
+            assert_eq!(keys, expected);
+        });
+    }
 
     fn slots() -> Slots<u32> {
         Slots::new(
