@@ -10,7 +10,7 @@
 use std::num::NonZeroU64;
 
 use crate::handle::slot_of;
-use crate::schedule::Schedule;
+use crate::schedule::{Due, Schedule};
 
 /// Names one deadline while it is armed or kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,13 +20,15 @@ impl DeadlineId {
     pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
-/// Whom a deadline belongs to: the handle of a timer, the slot of a connection or a listener.
+/// Whom a deadline that is no timer's belongs to: the slot of a connection or a listener.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
-    Timer(u64),
     Conn(u32),
     Listener(u32),
 }
+
+/// A timer that fell due: its handle, when it was to, and by which arming.
+pub(crate) type DueTimer = Due<NonZeroU64>;
 
 #[derive(Default)]
 pub(crate) struct Deadlines {
@@ -48,13 +50,14 @@ impl Deadlines {
         }
     }
 
-    /// Disarms the earliest deadline if it is due at `now`, and returns whose it was and when.
-    pub(crate) fn pop_due(&mut self, now: u64) -> Option<(Owner, u64)> {
-        if let Some(due) = self.others.pop_due(now) {
-            return Some(due);
-        }
-        let (timer, at) = self.timers.pop_due(now)?;
-        Some((Owner::Timer(timer.get()), at))
+    /// Disarms the earliest timer that is due at `now`, and returns it.
+    pub(crate) fn pop_due_timer(&mut self, now: u64) -> Option<DueTimer> {
+        self.timers.pop_due(now)
+    }
+
+    /// Disarms the earliest of all else that is due at `now`, and returns whose it was.
+    pub(crate) fn pop_due(&mut self, now: u64) -> Option<Owner> {
+        self.others.pop_due(now).map(|due| due.whose)
     }
 
     /// Makes room for a deadline of `owner`, who is not a timer; not yet armed.
@@ -98,6 +101,11 @@ impl Deadlines {
     pub(crate) fn find_timer(&self, key: u64) -> Option<u32> {
         let (timer, slot) = (NonZeroU64::new(key)?, slot_of(key));
         (self.timers.whose(slot) == Some(timer)).then_some(slot)
+    }
+
+    /// The timer in `slot` was not armed again since it fell due.
+    pub(crate) fn rests_since(&self, slot: u32, due: &DueTimer) -> bool {
+        self.timers.rests_since(slot, due)
     }
 
     /// When the timer in `slot` falls due; `None` while it is not armed.
@@ -165,18 +173,17 @@ mod tests {
                         timers[timer].1 = Some(at);
                     }
                     _ => {
-                        while let Some((owner, due)) = deadlines.pop_due(at) {
-                            assert!(due <= at, "early");
-                            let place = match owner {
-                                Owner::Timer(key) => {
-                                    timers.iter_mut().find(|t| t.0 == key).map(|t| &mut t.1)
-                                }
-                                Owner::Conn(name) => {
-                                    others.iter_mut().find(|o| o.1 == name).map(|o| &mut o.2)
-                                }
-                                Owner::Listener(_) => None,
-                            };
-                            assert_eq!(place.expect("it lives").take(), Some(due));
+                        while let Some(Owner::Conn(name)) = deadlines.pop_due(at) {
+                            let owner = others.iter_mut().find(|o| o.1 == name);
+                            let due = owner.expect("it lives").2.take();
+                            assert!(due.expect("was armed") <= at, "early");
+                        }
+                        while let Some(due) = deadlines.pop_due_timer(at) {
+                            let timer = timers.iter_mut().find(|t| t.0 == due.whose.get());
+                            assert_eq!(timer.expect("it lives").1.take(), Some(due.at));
+                            assert!(due.at <= at, "early");
+                            let slot = slot_of(due.whose.get());
+                            assert!(deadlines.rests_since(slot, &due));
                         }
                         let late = |left: &Option<u64>| left.is_some_and(|due| due <= at);
                         assert!(

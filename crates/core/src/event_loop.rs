@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::accept::Listener;
 use crate::buffer::Pool;
 use crate::conn::{Conn, Flags, NEVER, after};
-use crate::deadlines::Deadlines;
+use crate::deadlines::{Deadlines, DueTimer};
 use crate::gather::Parked;
 use crate::handle::{self, Kind, LoopId};
 use crate::letter::Letter;
@@ -20,7 +20,7 @@ use crate::mailbox::Mailbox;
 use crate::remote::Remote;
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
-use crate::timer::{Due, Timer};
+use crate::timer::Timer;
 use crate::timing::Timing;
 use crate::turn::{Current, NOBODY};
 use crate::{
@@ -100,7 +100,7 @@ pub struct EventLoop<S: System = Os> {
     /// Listeners that wait for a descriptor to be free.
     pub(crate) starved_listeners: usize,
     /// Timers that are due.
-    pub(crate) due: VecDeque<Due>,
+    pub(crate) due: VecDeque<DueTimer>,
     pub(crate) current: Current,
     /// One read buffer for all connections; what the current event brought is `unread_here`.
     pub(crate) read_buf: Vec<u8>,

@@ -96,9 +96,6 @@ pub(crate) struct Timer {
     pub(crate) user_data: u64,
 }
 
-/// A timer that is due: its handle and when it was to fire.
-pub(crate) type Due = (u64, u64);
-
 impl<S: System> EventLoop<S> {
     /// Adds a timer. A delay counts from this call, not from the start of the turn.
     ///
@@ -194,9 +191,11 @@ impl<S: System> EventLoop<S> {
 
     /// Takes all deadlines that are due off the heap.
     fn collect_due(&mut self) {
-        while let Some((owner, at)) = self.deadlines.pop_due(self.now) {
+        while let Some(due) = self.deadlines.pop_due_timer(self.now) {
+            self.due.push_back(due);
+        }
+        while let Some(owner) = self.deadlines.pop_due(self.now) {
             match owner {
-                Owner::Timer(key) => self.due.push_back((key, at)),
                 Owner::Conn(slot) => self.conn_due(slot),
                 Owner::Listener(slot) => self.try_accepting(slot),
             }
@@ -205,12 +204,13 @@ impl<S: System> EventLoop<S> {
 
     pub(crate) fn next_timer(&mut self) -> Option<Event> {
         self.collect_due();
-        while let Some((key, at)) = self.due.pop_front() {
+        while let Some(due) = self.due.pop_front() {
+            let (key, at) = (due.whose.get(), due.at);
             let Some((slot, timer)) = self.timers.find_mut(key) else {
                 continue;
             };
-            if self.deadlines.timer_at(slot).is_some() {
-                continue; // Re-armed since.
+            if !self.deadlines.rests_since(slot, &due) {
+                continue; // Re-armed since, and perhaps due again: that stands further back.
             }
             let lag = self.now.saturating_sub(at);
             self.counters.timers_fired += 1;
