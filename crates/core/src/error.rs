@@ -104,6 +104,7 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self.kind {
             ErrorKind::Os(errno) => Some(errno),
+            ErrorKind::BadDescriptor(_) => Some(Errno::BADF.raw_os_error()),
             _ => None,
         }
     }

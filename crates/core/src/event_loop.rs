@@ -23,6 +23,7 @@ use crate::sys::{Os, Ready, System};
 use crate::timer::Timer;
 use crate::timing::Timing;
 use crate::turn::{Current, NOBODY};
+use crate::watches::Watches;
 use crate::{
     Addr, CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event,
     LoopOptions, Target,
@@ -73,6 +74,7 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) conns: Slots<Conn<S::Socket>>,
     pub(crate) listeners: Slots<Listener<S::Socket>>,
     pub(crate) timers: Slots<Timer>,
+    pub(crate) watches: Watches,
     pub(crate) deadlines: Deadlines,
     /// The time of this turn, in nanoseconds of the system's clock.
     pub(crate) now: u64,
@@ -151,6 +153,7 @@ impl<S: System> EventLoop<S> {
             conns: Slots::new(Kind::Conn, id),
             listeners: Slots::new(Kind::Listener, id),
             timers: Slots::new(Kind::Timer, id),
+            watches: Watches::new(id),
             deadlines: Deadlines::default(),
             now,
             start: now,
@@ -201,6 +204,7 @@ impl<S: System> EventLoop<S> {
         } else {
             self.sleep_for(timeout)
         };
+        let timeout = self.watches.sweep(&mut self.sys, self.now, timeout);
         match self.sys.wait(timeout, &mut self.ready) {
             Ok(()) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(Error::os("poll", e)),
@@ -331,7 +335,7 @@ impl<S: System> EventLoop<S> {
     /// Handles of all kinds that are alive in this loop.
     #[must_use]
     pub fn live_handles(&self) -> usize {
-        self.conns.len() + self.listeners.len() + self.timers.len()
+        self.conns.len() + self.listeners.len() + self.timers.len() + self.watches.slots.len()
     }
 
     /// Bytes queued and unread in all connections together.
@@ -404,7 +408,8 @@ impl<S: System> Drop for EventLoop<S> {
             .conns
             .last_generation()
             .max(self.listeners.last_generation())
-            .max(self.timers.last_generation());
+            .max(self.timers.last_generation())
+            .max(self.watches.slots.last_generation());
         handle::release_loop(self.id, last);
     }
 }

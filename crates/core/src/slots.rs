@@ -42,6 +42,11 @@ impl<T> Slots<T> {
         }
     }
 
+    /// All slots, taken or free, are below this one.
+    pub(crate) fn end(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }

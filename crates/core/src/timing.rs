@@ -116,6 +116,7 @@ impl<S: System> EventLoop<S> {
             return;
         }
         self.timing.in_turn = true;
+        self.watches.program_runs();
         let samples = if self.timing.slow.is_some() {
             self.ready.len()
         } else {

@@ -29,6 +29,7 @@ pub(crate) enum Current {
     Told(u32),
     Closed(u32),
     Timer(u32),
+    Watch(u32),
 }
 
 /// The slot of no connection. Among the dirty ones it stands in for a handler that is timed.
@@ -42,6 +43,7 @@ impl<S: System> EventLoop<S> {
             && !self.budget_turned()
             && self.due.is_empty()
             && self.posted.is_empty()
+            && !self.watches.has_work()
             && !self.stop)
     }
 
@@ -57,6 +59,7 @@ impl<S: System> EventLoop<S> {
                 None => self.look_at_other(report),
             }
         }
+        self.watches.begin_turn();
         self.feed_starved();
         self.line.extend(self.later.drain(..));
         self.accepts_left = ACCEPTS_A_TURN;
@@ -142,7 +145,10 @@ impl<S: System> EventLoop<S> {
             self.stop |= self.mailbox.take(&mut self.posted);
         } else if kind_of(report.token) == Kind::Listener as u64 {
             self.listener_ready(report.token);
-        } else {
+        } else if !self
+            .watches
+            .report(&mut self.sys, report.token, report.readiness)
+        {
             self.counters.stale_events += 1;
         }
     }
@@ -196,6 +202,7 @@ impl<S: System> EventLoop<S> {
                 }
             }
             Current::Timer(slot) => self.timer_handled(slot),
+            Current::Watch(slot) => self.watches.handled(&mut self.sys, slot),
         }
     }
 
@@ -316,7 +323,7 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// Events that are not a connection's line: posts, stop, timers, the budget, accepts.
+    /// Events that are not a connection's line: posts, stop, timers, the budget, watches, accepts.
     fn next_other(&mut self) -> Option<Event> {
         while let Some(letter) = self.posted.pop_front() {
             match letter {
@@ -338,6 +345,9 @@ impl<S: System> EventLoop<S> {
             return Some(event);
         }
         if let Some(event) = self.next_budget_event() {
+            return Some(event);
+        }
+        if let Some(event) = self.next_watch() {
             return Some(event);
         }
         if self.accepting.is_empty() || self.told_over_budget {

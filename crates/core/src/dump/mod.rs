@@ -7,6 +7,7 @@
 mod conns;
 mod listeners;
 mod timers;
+mod watches;
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::handle::slot_of;
 use crate::slots::Slots;
 use crate::sys::System;
 use crate::turn::Current;
-use crate::{ConnId, TimerId};
+use crate::{ConnId, TimerId, WatchId};
 
 impl<S: System> EventLoop<S> {
     /// All that is open, a line each, then what waits to be handed out, counters and times: text
@@ -56,17 +57,19 @@ impl<S: System> EventLoop<S> {
         let now = self.sys.now();
         writeln!(
             out,
-            "loop {}: {} listeners, {} connections, {} timers; {} of {} bytes buffered",
+            "loop {}: {} listeners, {} connections, {} timers, {} watches; {} of {} bytes buffered",
             self.id().index(),
             self.listeners.len(),
             self.conns.len(),
             self.timers.len(),
+            self.watches.slots.len(),
             self.buffered,
             self.options.memory_budget
         )?;
         self.dump_listeners(out, now)?;
         self.dump_conns(out, now)?;
         self.dump_timers(out, now)?;
+        self.dump_watches(out)?;
         self.dump_turn(out, now)?;
         writeln!(out, "{:?}", self.counters)?;
         writeln!(out, "{}", self.timing.metrics)
@@ -81,6 +84,7 @@ impl<S: System> EventLoop<S> {
             Current::Told(slot) => format!("an event of {:?}", self.named(slot)),
             Current::Closed(slot) => format!("the end of {:?}", self.named(slot)),
             Current::Timer(slot) => format!("{:?}", TimerId(self.timers.key(slot))),
+            Current::Watch(slot) => format!("{:?}", WatchId(self.watches.slots.key(slot))),
         };
         writeln!(
             out,

@@ -36,15 +36,23 @@
 //! 13. **`listen` on a Unix path makes the file and `unlisten` or dropping the system removes it**,
 //!     if it is still the one that was made, and only in the process that made it. `unlisten` is
 //!     otherwise `close`. `adopt_listener` owns no file.
+//! 14. **Descriptors of the program are watched by number**, edge-triggered: `watch` answers
+//!     `EEXIST` when this open file is watched under this number already, and `EPERM` when it is of
+//!     a kind that is always ready. `rewatch` changes token and interest, and makes what is ready be
+//!     reported once more. It and `probe` fail when the number is closed, or names another open file
+//!     than it did, also one of the system's own; `unwatch` then does nothing. A report says what
+//!     poll(2) would (bits as named in `Readiness`), save that with `PRIORITY` it may say `READABLE`,
+//!     and with both `ERROR` and `WRITABLE` hang-up, for nothing: `look_again` knows, if it can.
 
 mod os;
 #[cfg(any(test, feature = "sim"))]
 mod random;
+mod readiness;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
 
 use std::io::IoSlice;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +61,7 @@ use rustix::io::Errno;
 pub use os::Os;
 #[cfg(any(test, feature = "sim"))]
 pub use random::Random;
+pub use readiness::{Interest, Readiness, WatchMode};
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Peer, Sim, SimOptions, SimSocket};
 
@@ -68,28 +77,6 @@ pub struct Ready {
     pub token: u64,
     /// What the socket is ready for.
     pub readiness: Readiness,
-}
-
-/// What a socket is ready for.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct Readiness(pub(crate) u32);
-
-impl Readiness {
-    /// A read may find something.
-    pub const READABLE: Self = Self(1);
-    /// A write may be taken.
-    pub const WRITABLE: Self = Self(1 << 1);
-    /// The peer has finished sending; end of stream is to be read after the bytes before it.
-    pub const READ_CLOSED: Self = Self(1 << 2 | 1);
-    /// The socket has failed or hung up; a read tells how.
-    pub const ERROR: Self = Self(1 << 3 | Self::READ_CLOSED.0);
-
-    /// This, and `other` where `also` holds.
-    #[must_use]
-    #[inline]
-    pub fn and(self, other: Self, also: bool) -> Self {
-        Self(if also { self.0 | other.0 } else { self.0 })
-    }
 }
 
 /// Ends a `wait`, now or the next, from any thread.
@@ -170,5 +157,19 @@ pub trait System {
     }
     fn release(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
         Err(socket)
+    }
+
+    fn watch(&mut self, _fd: RawFd, _token: u64, _interest: Interest) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn rewatch(&mut self, _fd: RawFd, _token: u64, _interest: Interest) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn unwatch(&mut self, _fd: RawFd) {}
+    fn probe(&mut self, _fd: RawFd) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn look_again(&mut self, _fd: RawFd) -> Option<Readiness> {
+        None
     }
 }

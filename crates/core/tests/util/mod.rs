@@ -4,6 +4,7 @@
 
 pub(crate) mod real;
 pub(crate) mod sim;
+pub(crate) mod watching;
 
 use std::ops::Range;
 

@@ -7,6 +7,7 @@ mod adopt;
 mod options;
 mod tcp;
 mod unix;
+mod watch;
 
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
@@ -27,6 +28,8 @@ use rustix::net::{
 
 use self::options::Outcome;
 use self::unix::SocketFile;
+use self::watch::Watching;
+use crate::handle::{Kind, kind_of};
 use crate::sys::{Credentials, Readiness, Ready, SocketOption, System, WAKER, Waker};
 use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, UnixAddr};
 
@@ -39,6 +42,7 @@ pub struct Os {
     /// Files of the Unix listeners, with the listeners' descriptors.
     files: Vec<(RawFd, SocketFile)>,
     refused_option: Option<&'static str>,
+    watching: Watching,
 }
 
 impl Os {
@@ -56,6 +60,7 @@ impl Os {
             registry,
             events: Events::with_capacity(events_per_turn),
             waker: Arc::new(waker),
+            watching: Watching::default(),
             files: Vec::new(),
             refused_option: None,
         })
@@ -88,10 +93,7 @@ impl System for Os {
                 .and(Readiness::READABLE, event.is_readable())
                 .and(Readiness::WRITABLE, event.is_writable());
             let readiness = if event.is_error() || event.is_read_closed() || event.is_priority() {
-                let failed = event.is_error() || event.is_write_closed();
-                plain
-                    .and(Readiness::READ_CLOSED, true)
-                    .and(Readiness::ERROR, failed)
+                special_readiness(event)
             } else {
                 plain
             };
@@ -123,7 +125,9 @@ impl System for Os {
                 Token(token as usize),
                 both,
             )
-            .map_err(errno)
+            .map_err(errno)?;
+        self.watching.taken(socket.as_raw_fd());
+        Ok(())
     }
 
     fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
@@ -235,6 +239,39 @@ impl System for Os {
     fn release(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {
         Ok(adopt::release(&self.registry, socket))
     }
+
+    fn watch(&mut self, fd: RawFd, token: u64, interest: crate::Interest) -> Result<(), Errno> {
+        self.watching.watch(&self.registry, fd, token, interest)
+    }
+
+    fn rewatch(&mut self, fd: RawFd, token: u64, interest: crate::Interest) -> Result<(), Errno> {
+        self.watching.rewatch(&self.registry, fd, token, interest)
+    }
+
+    fn unwatch(&mut self, fd: RawFd) {
+        self.watching.unwatch(&self.registry, fd);
+    }
+
+    fn probe(&mut self, fd: RawFd) -> Result<(), Errno> {
+        self.watching.probe(&self.registry, fd)
+    }
+
+    fn look_again(&mut self, fd: RawFd) -> Option<Readiness> {
+        self.watching.look_again(fd)
+    }
+}
+
+/// What is more than bytes to read or room to write.
+#[cold]
+fn special_readiness(event: &mio::event::Event) -> Readiness {
+    if kind_of(event.token().0 as u64) == Kind::Watch as u64 {
+        return watch::exact_readiness(event);
+    }
+    let failed = event.is_error() || event.is_write_closed();
+    Readiness::default()
+        .and(Readiness::WRITABLE, event.is_writable())
+        .and(Readiness::READ_CLOSED, true)
+        .and(Readiness::ERROR, failed)
 }
 
 /// The address in our terms.
