@@ -44,6 +44,7 @@
 //!     poll(2) would (bits as named in `Readiness`), save that with `PRIORITY` it may say `READABLE`,
 //!     and with both `ERROR` and `WRITABLE` hang-up, for nothing: `look_again` knows, if it can.
 
+mod one_shot;
 mod os;
 #[cfg(any(test, feature = "sim"))]
 mod random;
@@ -58,6 +59,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+pub(crate) use one_shot::OneShot;
 pub use os::Os;
 #[cfg(any(test, feature = "sim"))]
 pub use random::Random;
