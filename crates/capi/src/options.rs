@@ -196,7 +196,6 @@ impl echoloop_connect_options {
         let default = ConnectOptions::default();
         Ok(ConnectOptions {
             timeout: time(self.timeout_us, default.timeout),
-            local: None,
             conn: self.conn.convert("connect")?,
             ..default
         })

@@ -20,8 +20,8 @@ use crate::{
     Addr, CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId,
 };
 
-/// How long a starved listener waits before it tries again by itself.
-const RETRY: Duration = Duration::from_millis(100);
+/// How long a starved listener or connect waits before it tries again by itself.
+pub(crate) const RETRY: Duration = Duration::from_millis(100);
 
 pub(crate) struct Listener<K> {
     pub(crate) socket: K,
@@ -211,8 +211,9 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// A descriptor was closed: starved listeners may go on.
+    /// A descriptor was closed: starved connects and listeners may go on.
     pub(crate) fn descriptor_freed(&mut self) {
+        self.retry_connects(1);
         if self.starved_listeners == 0 {
             return;
         }

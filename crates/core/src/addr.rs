@@ -188,10 +188,7 @@ impl FromStr for Target {
         let Ok(port) = port.parse() else {
             return invalid("port is not a number from 0 to 65535");
         };
-        let strange = |c: char| c.is_whitespace() || c.is_control() || "[]:/%@".contains(c);
-        if host.is_empty() || host.len() > NAME_MAX || host.contains(strange) {
-            return invalid("host name is empty, too long, or has a character no name has");
-        }
+        check_host(host)?;
         let host = host.into();
         Ok(Self::Name { host, port })
     }
@@ -257,6 +254,15 @@ impl fmt::Display for Target {
             Self::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
+}
+
+/// Refuses what no resolver should be asked.
+pub(crate) fn check_host(host: &str) -> Result<(), Error> {
+    let strange = |c: char| c.is_whitespace() || c.is_control() || "[]:/%@".contains(c);
+    if host.is_empty() || host.len() > NAME_MAX || host.contains(strange) {
+        return invalid("host name is empty, too long, or has a character no name has");
+    }
+    Ok(())
 }
 
 fn invalid<T>(why: &'static str) -> Result<T, Error> {

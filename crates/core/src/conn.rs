@@ -12,6 +12,7 @@ use rustix::io::Errno;
 
 use crate::buffer::Buffer;
 use crate::deadlines::DeadlineId;
+use crate::race::Race;
 use crate::sys::{Readiness, System};
 use crate::{Addr, CloseReason, ConnOptions, ListenerId};
 
@@ -43,6 +44,8 @@ pub(crate) struct Conn<K> {
     pub(crate) user_data: u64,
     pub(crate) peer: Addr,
     pub(crate) listener: ListenerId,
+    /// While the connect is more than one socket under way, and in the handler of its end.
+    pub(crate) race: Option<Box<Race>>,
 }
 
 /// What is known of a connection, and what is to be done for it.
@@ -240,6 +243,7 @@ impl<K> Conn<K> {
             user_data: 0,
             peer,
             listener: ListenerId(0),
+            race: None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::sys::{Credentials, Os, SocketOption, System};
 use crate::turn::Current;
-use crate::{Addr, CloseReason, ConnId, Error, ErrorKind, Keepalive};
+use crate::{Addr, Attempted, CloseReason, ConnId, Error, ErrorKind, Keepalive, Target};
 
 /// A connection of an [`EventLoop`], borrowed by [`EventLoop::conn`].
 pub struct Connection<'a, S: System = Os> {
@@ -31,7 +31,8 @@ impl<'a, S: System> Connection<'a, S> {
         ConnId(self.el.conns.key(self.slot))
     }
 
-    /// The address of the peer.
+    /// The address of the peer. Of a connection by name it is unspecified, `0.0.0.0` and the port,
+    /// until the connection is made.
     #[must_use]
     pub fn peer_addr(&self) -> &Addr {
         &self.conn().peer
@@ -41,7 +42,7 @@ impl<'a, S: System> Connection<'a, S> {
     ///
     /// # Errors
     ///
-    /// `EBADF` once the connection is dead.
+    /// `EBADF` once the connection is dead, and while it has no socket yet.
     pub fn local_addr(&self) -> Result<Addr, Error> {
         let socket = self.conn().socket.as_ref();
         let addr = socket.map_or(Err(Errno::BADF), |s| self.el.sys.local_addr(s));
@@ -58,6 +59,25 @@ impl<'a, S: System> Connection<'a, S> {
         let socket = self.conn().socket.as_ref();
         let peer = socket.map_or(Err(Errno::BADF), |s| self.el.sys.peer_credentials(s));
         peer.map_err(|e| Error::os("peer credentials", e))
+    }
+
+    /// What was asked for: of a connection by name the name, until the handler of `Connected` or
+    /// `Closed` ends; otherwise the address of the peer.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match &self.conn().race {
+            Some(race) => race.target.clone(),
+            None => self.peer_addr().into(),
+        }
+    }
+
+    /// The addresses that a connect by name has tried so far, in order; the list is good until the
+    /// handler of `Connected` or `Closed` ends. Empty for a connect to an address, which tries
+    /// just that.
+    #[must_use]
+    pub fn attempts(&self) -> &[Attempted] {
+        let race = self.conn().race.as_ref();
+        race.map_or(&[], |race| &race.attempted)
     }
 
     /// The word of the program's own; 0 until it is set.

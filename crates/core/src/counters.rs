@@ -59,6 +59,8 @@ pub struct Counters {
     /// Handlers that took as long as [`on_slow_handler`](crate::EventLoop::on_slow_handler) says,
     /// or longer.
     pub slow_handlers: u64,
+    /// Connects that had to wait for a descriptor or a port.
+    pub connect_pauses: u64,
     /// Returns of `poll`.
     pub turns: u64,
 }

@@ -20,11 +20,16 @@ impl DeadlineId {
     pub(crate) const NONE: Self = Self(u32::MAX);
 }
 
-/// Whom a deadline that is no timer's belongs to: the slot of a connection or a listener.
+/// Whom a deadline that is no timer's belongs to: the slot of a connection and so on, or the loop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
     Conn(u32),
     Listener(u32),
+    Lookup(u32),
+    /// A connection whose connect tries several addresses: the next is to be tried.
+    Race(u32),
+    /// All connects that wait for a descriptor or a port.
+    Connects,
 }
 
 /// A timer that fell due: its handle, when it was to, and by which arming.

@@ -3,7 +3,8 @@
 //! The rule: nothing is borrowed while the program handles an event, and whatever the handler left
 //! to be done is done at the next call of `next_event` or `poll`, before anything else.
 //! This file holds the loop's public face; `turn` decides what comes next; `receive`, `gather` and
-//! `send` move bytes; `accept`, `timer` and `lifecycle` do what their names say.
+//! `send` move bytes; `accept`, `connect`, `resolve`, `timer` and `lifecycle` do what their names
+//! say.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,23 +12,22 @@ use std::time::Duration;
 
 use crate::accept::Listener;
 use crate::buffer::Pool;
-use crate::conn::{Conn, Flags, NEVER, after};
-use crate::deadlines::{Deadlines, DueTimer};
+use crate::conn::Conn;
+use crate::deadlines::{DeadlineId, Deadlines, DueTimer};
 use crate::gather::Parked;
 use crate::handle::{self, Kind, LoopId};
 use crate::letter::Letter;
 use crate::mailbox::Mailbox;
+use crate::race::Attempt;
 use crate::remote::Remote;
+use crate::resolve::Lookup;
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
 use crate::timer::Timer;
 use crate::timing::Timing;
 use crate::turn::{Current, NOBODY};
 use crate::watches::Watches;
-use crate::{
-    Addr, CloseReason, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, Event,
-    LoopOptions, Target,
-};
+use crate::{CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, LoopOptions};
 
 /// A non-blocking network event loop for one thread.
 ///
@@ -75,6 +75,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) listeners: Slots<Listener<S::Socket>>,
     pub(crate) timers: Slots<Timer>,
     pub(crate) watches: Watches,
+    pub(crate) lookups: Slots<Lookup>,
+    pub(crate) attempts: Slots<Attempt<S::Socket>>,
     pub(crate) deadlines: Deadlines,
     /// The time of this turn, in nanoseconds of the system's clock.
     pub(crate) now: u64,
@@ -101,6 +103,14 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) accepts_left: usize,
     /// Listeners that wait for a descriptor to be free.
     pub(crate) starved_listeners: usize,
+    /// Connects that wait for a descriptor or a port, first come first served.
+    pub(crate) starved_connects: VecDeque<u64>,
+    /// Armed while there are some.
+    pub(crate) connect_retry: DeadlineId,
+    /// How many of them are to be tried again.
+    pub(crate) connect_retries: usize,
+    /// Lookups whose `Resolved` is to be told.
+    pub(crate) resolved: VecDeque<u64>,
     /// Timers that are due.
     pub(crate) due: VecDeque<DueTimer>,
     pub(crate) current: Current,
@@ -141,8 +151,11 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live.
-    pub fn with_system(sys: S, options: LoopOptions) -> Result<Self, Error> {
+    pub fn with_system(mut sys: S, options: LoopOptions) -> Result<Self, Error> {
         let id = handle::claim_loop()?;
+        if let Some(resolver) = &options.resolver {
+            sys.use_resolver(resolver);
+        }
         let now = sys.now();
         let mailbox = Arc::new(Mailbox::new(sys.waker(), options.post_capacity));
         Ok(Self {
@@ -154,6 +167,8 @@ impl<S: System> EventLoop<S> {
             listeners: Slots::new(Kind::Listener, id),
             timers: Slots::new(Kind::Timer, id),
             watches: Watches::new(id),
+            lookups: Slots::new(Kind::Lookup, id),
+            attempts: Slots::new(Kind::Attempt, id),
             deadlines: Deadlines::default(),
             now,
             start: now,
@@ -170,6 +185,10 @@ impl<S: System> EventLoop<S> {
             accepting: VecDeque::new(),
             accepts_left: 0,
             starved_listeners: 0,
+            starved_connects: VecDeque::new(),
+            connect_retry: DeadlineId::NONE,
+            connect_retries: 0,
+            resolved: VecDeque::new(),
             due: VecDeque::new(),
             current: Current::Nothing,
             read_buf: Vec::new(),
@@ -240,67 +259,6 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// Starts to connect. The answer is one event: `Connected`, or `Closed` with the
-    /// reason (promise 12). Sends are taken at once and leave when the connection is made.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] for a text that is no target. Else only those of this machine,
-    /// such as `EMFILE`, or `EADDRINUSE` for the local address; `EAGAIN` when the backlog of a Unix
-    /// listener is full. For an option that the kernel refuses [`Error::operation`] names it. A refusal by the peer is always the
-    /// reason of `Closed`, even when it is known at once.
-    pub fn connect(
-        &mut self,
-        to: impl TryInto<Target, Error: Into<Error>>,
-        options: &ConnectOptions,
-    ) -> Result<ConnId, Error> {
-        match to.try_into().map_err(Into::into)? {
-            Target::Addr(addr) => self.connect_addr(addr, options),
-            name @ Target::Name { .. } => {
-                let unknown = ErrorKind::InvalidInput("names are not resolved yet");
-                Err(Error::new("connect", unknown).at(name))
-            }
-        }
-    }
-
-    fn connect_addr(&mut self, addr: Addr, options: &ConnectOptions) -> Result<ConnId, Error> {
-        let failed = |e| Error::os("connect", e).at(&addr);
-        let opened = self.sys.connect(&addr, options);
-        if let Some(option) = self.sys.refused_option()
-            && let Err(e) = opened
-        {
-            return Err(Error::os(option, e).at(&addr));
-        }
-        let opened = match opened {
-            Err(e) if own_fault(e) => return Err(failed(e)),
-            opened => opened,
-        };
-        let (socket, refused) = match opened {
-            Ok(socket) => (Some(socket), None),
-            Err(e) => (None, Some(CloseReason::ConnectFailed(e.raw_os_error()))),
-        };
-        let mut conn = Conn::new(
-            socket,
-            addr.clone(),
-            Arc::new(options.conn.clone()),
-            self.now,
-        );
-        conn.flags.set(Flags::CONNECTING);
-        conn.ends_by = options.timeout.map_or(NEVER, |t| after(self.sys.now(), t));
-        let key = self.conns.insert(conn)?;
-        let slot = handle::slot_of(key);
-        if let Some(reason) = refused {
-            self.terminate(slot, reason);
-            return Ok(ConnId(key));
-        }
-        if let Err(e) = self.register(slot) {
-            self.conns.remove(slot);
-            return Err(failed(e));
-        }
-        self.arm(slot);
-        Ok(ConnId(key))
-    }
-
     /// A handle to this loop for other threads (promise 15).
     #[must_use]
     pub fn remote(&self) -> Remote {
@@ -335,7 +293,11 @@ impl<S: System> EventLoop<S> {
     /// Handles of all kinds that are alive in this loop.
     #[must_use]
     pub fn live_handles(&self) -> usize {
-        self.conns.len() + self.listeners.len() + self.timers.len() + self.watches.slots.len()
+        self.conns.len()
+            + self.listeners.len()
+            + self.timers.len()
+            + self.watches.slots.len()
+            + self.lookups.len()
     }
 
     /// Bytes queued and unread in all connections together.
@@ -379,27 +341,6 @@ impl<S: System> EventLoop<S> {
     }
 }
 
-/// Errors of `connect` that say nothing about the peer: report them to the caller at once.
-fn own_fault(e: rustix::io::Errno) -> bool {
-    use rustix::io::Errno;
-    matches!(
-        e,
-        Errno::MFILE
-            | Errno::NFILE
-            | Errno::NOBUFS
-            | Errno::NOMEM
-            | Errno::ADDRINUSE
-            | Errno::ADDRNOTAVAIL
-            | Errno::AFNOSUPPORT
-            | Errno::INVAL
-            | Errno::ACCESS
-            | Errno::PERM
-            | Errno::NAMETOOLONG
-            // A Unix listener's backlog is full: unix(7) does not wait for it.
-            | Errno::AGAIN
-    )
-}
-
 impl<S: System> Drop for EventLoop<S> {
     fn drop(&mut self) {
         self.finish_handler();
@@ -409,7 +350,9 @@ impl<S: System> Drop for EventLoop<S> {
             .last_generation()
             .max(self.listeners.last_generation())
             .max(self.timers.last_generation())
-            .max(self.watches.slots.last_generation());
+            .max(self.watches.slots.last_generation())
+            .max(self.lookups.last_generation())
+            .max(self.attempts.last_generation());
         handle::release_loop(self.id, last);
     }
 }

@@ -33,6 +33,9 @@ impl<S: System> EventLoop<S> {
 
     /// Reads the answer of a connect under way.
     pub(crate) fn finish_connect(&mut self, slot: u32) -> Option<Event> {
+        if let Some(paused) = self.tell_connect_paused(slot) {
+            return Some(paused);
+        }
         let conn = self.conns.get_mut(slot)?;
         if !conn.flags.any(Flags::WRITABLE | Flags::ERROR) {
             return None;
@@ -55,7 +58,11 @@ impl<S: System> EventLoop<S> {
         if conn.flags.any(Flags::FINISHING) && conn.queue.is_empty() {
             self.finish_sending(slot);
         }
-        self.current = Current::Told(slot);
+        let conn = self.conns.get(slot)?;
+        self.current = match conn.race {
+            Some(_) => Current::Connected(slot),
+            None => Current::Told(slot),
+        };
         Some(Event::Connected {
             conn: ConnId(self.conns.key(slot)),
         })
@@ -235,6 +242,7 @@ impl<S: System> EventLoop<S> {
             self.sys.close(socket);
         }
         self.deadlines.remove(deadline);
+        self.end_race(slot);
         self.descriptor_freed();
         self.requeue(slot);
     }
@@ -280,9 +288,7 @@ impl<S: System> EventLoop<S> {
         let reason = match kind {
             DeadlineKind::WriteStall => CloseReason::TimedOut(Deadline::WriteStall),
             DeadlineKind::Idle => CloseReason::TimedOut(Deadline::Idle),
-            DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => {
-                CloseReason::TimedOut(Deadline::Connect)
-            }
+            DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => self.connect_timed_out(slot),
             DeadlineKind::End if flushed => conn.reason,
             DeadlineKind::End => CloseReason::TimedOut(Deadline::Close),
         };

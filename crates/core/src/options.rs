@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::Resolver;
+
 /// Options of an [`EventLoop`](crate::EventLoop).
 #[derive(Clone, Debug)]
 pub struct LoopOptions {
@@ -23,6 +25,8 @@ pub struct LoopOptions {
     /// [`on_slow_handler`](crate::EventLoop::on_slow_handler), which calls a hook instead. Default
     /// none.
     pub slow_handler: Option<Duration>,
+    /// Resolves names in place of the system's resolver. Default none.
+    pub resolver: Option<Resolver>,
 }
 
 impl Default for LoopOptions {
@@ -32,6 +36,7 @@ impl Default for LoopOptions {
             events_per_turn: 1024,
             post_capacity: 1 << 20,
             slow_handler: None,
+            resolver: None,
         }
     }
 }
@@ -205,13 +210,18 @@ impl Default for ListenOptions {
 /// Options of [`EventLoop::connect`](crate::EventLoop::connect).
 #[derive(Clone, Debug)]
 pub struct ConnectOptions {
-    /// How long the connect may take. Default 30 s; `None` leaves it to the system (minutes).
+    /// How long the connect may take, resolving the name and all tries together. Default 30 s;
+    /// `None` leaves it to the system (minutes).
     pub timeout: Option<Duration>,
-    /// Local address to bind first. Default none.
+    /// Local address to bind first; of a name's addresses, only those of its family are tried.
+    /// Default none.
     pub local: Option<SocketAddr>,
     /// SO_BINDTODEVICE, socket(7) (Linux): go out by this interface, such as `"eth0"`. Default
     /// none.
     pub device: Option<String>,
+    /// How long one address of a name may take before the next is tried beside it, RFC 8305, 5;
+    /// from 10 ms to 2 s. Default 250 ms.
+    pub attempt_delay: Duration,
     /// Options of the connection.
     pub conn: ConnOptions,
 }
@@ -222,6 +232,7 @@ impl Default for ConnectOptions {
             timeout: Some(Duration::from_secs(30)),
             local: None,
             device: None,
+            attempt_delay: Duration::from_millis(250),
             conn: ConnOptions::default(),
         }
     }

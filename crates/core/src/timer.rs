@@ -198,6 +198,9 @@ impl<S: System> EventLoop<S> {
             match owner {
                 Owner::Conn(slot) => self.conn_due(slot),
                 Owner::Listener(slot) => self.try_accepting(slot),
+                Owner::Lookup(slot) => self.lookup_due(slot),
+                Owner::Race(slot) => self.try_next_address(slot),
+                Owner::Connects => self.retry_connects(usize::MAX),
             }
         }
     }

@@ -28,8 +28,11 @@ pub(crate) enum Current {
     /// Any other event of a connection that lives.
     Told(u32),
     Closed(u32),
+    /// `Connected`, after a race whose story goes with this event.
+    Connected(u32),
     Timer(u32),
     Watch(u32),
+    Lookup(u32),
 }
 
 /// The slot of no connection. Among the dirty ones it stands in for a handler that is timed.
@@ -44,6 +47,8 @@ impl<S: System> EventLoop<S> {
             && self.due.is_empty()
             && self.posted.is_empty()
             && !self.watches.has_work()
+            && self.resolved.is_empty()
+            && self.connect_retries == 0
             && !self.stop)
     }
 
@@ -143,8 +148,11 @@ impl<S: System> EventLoop<S> {
     pub(crate) fn look_at_other(&mut self, report: Ready) {
         if report.token == WAKER {
             self.stop |= self.mailbox.take(&mut self.posted);
+            self.take_answers();
         } else if kind_of(report.token) == Kind::Listener as u64 {
             self.listener_ready(report.token);
+        } else if kind_of(report.token) == Kind::Attempt as u64 {
+            self.attempt_ready(report);
         } else if !self
             .watches
             .report(&mut self.sys, report.token, report.readiness)
@@ -201,8 +209,13 @@ impl<S: System> EventLoop<S> {
                     self.feed_starved();
                 }
             }
+            Current::Connected(slot) => {
+                self.forget_race(slot);
+                self.requeue(slot);
+            }
             Current::Timer(slot) => self.timer_handled(slot),
             Current::Watch(slot) => self.watches.handled(&mut self.sys, slot),
+            Current::Lookup(slot) => self.lookup_handled(slot),
         }
     }
 
@@ -349,6 +362,12 @@ impl<S: System> EventLoop<S> {
         }
         if let Some(event) = self.next_watch() {
             return Some(event);
+        }
+        if let Some(lookup) = self.next_resolved() {
+            return Some(Event::Resolved { lookup });
+        }
+        if self.connect_retries > 0 {
+            self.retry_starved_connects();
         }
         if self.accepting.is_empty() || self.told_over_budget {
             return None;

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 
+use super::lookups::write_race;
 use super::{between, each, write_due};
 use crate::adopt::ADOPTED;
 use crate::conn::{Conn, DeadlineKind, Flags, NEVER};
@@ -81,6 +82,9 @@ fn write_state<K>(out: &mut String, conn: &Conn<K>) -> fmt::Result {
     }
     if conn.flags.any(Flags::CONNECTING) {
         out.write_str("connecting")?;
+        if let Some(race) = &conn.race {
+            write_race(out, race)?;
+        }
     } else if conn.flags.any(Flags::CLOSING) {
         write!(out, "closing: {}", conn.reason)?;
     } else {

@@ -6,6 +6,7 @@
 
 mod conns;
 mod listeners;
+mod lookups;
 mod timers;
 mod watches;
 
@@ -17,7 +18,7 @@ use crate::handle::slot_of;
 use crate::slots::Slots;
 use crate::sys::System;
 use crate::turn::Current;
-use crate::{ConnId, TimerId, WatchId};
+use crate::{ConnId, LookupId, TimerId, WatchId};
 
 impl<S: System> EventLoop<S> {
     /// All that is open, a line each, then what waits to be handed out, counters and times: text
@@ -70,6 +71,7 @@ impl<S: System> EventLoop<S> {
         self.dump_conns(out, now)?;
         self.dump_timers(out, now)?;
         self.dump_watches(out)?;
+        self.dump_lookups(out, now)?;
         self.dump_turn(out, now)?;
         writeln!(out, "{:?}", self.counters)?;
         writeln!(out, "{}", self.timing.metrics)
@@ -81,10 +83,13 @@ impl<S: System> EventLoop<S> {
             Current::Nothing => String::from("no event"),
             Current::Data(slot) | Current::Kept(slot) => format!("data of {:?}", self.named(slot)),
             Current::EndOfStream(slot) => format!("the end of stream of {:?}", self.named(slot)),
-            Current::Told(slot) => format!("an event of {:?}", self.named(slot)),
+            Current::Told(slot) | Current::Connected(slot) => {
+                format!("an event of {:?}", self.named(slot))
+            }
             Current::Closed(slot) => format!("the end of {:?}", self.named(slot)),
             Current::Timer(slot) => format!("{:?}", TimerId(self.timers.key(slot))),
             Current::Watch(slot) => format!("{:?}", WatchId(self.watches.slots.key(slot))),
+            Current::Lookup(slot) => format!("{:?}", LookupId(self.lookups.key(slot))),
         };
         writeln!(
             out,

@@ -43,6 +43,19 @@
 //!     than it did, also one of the system's own; `unwatch` then does nothing. A report says what
 //!     poll(2) would (bits as named in `Readiness`), save that with `PRIORITY` it may say `READABLE`,
 //!     and with both `ERROR` and `WRITABLE` hang-up, for nothing: `look_again` knows, if it can.
+//!
+//! Names (a system that has none leaves the defaults):
+//!
+//! - **`lookup` starts to resolve a name**, under a token that no other lookup has, and answers
+//!   `ENOBUFS` when too many are under way. Each lookup has one answer, which `looked_up` hands
+//!   out, unless `cancel_lookup` came first. `wait` reports [`WAKER`] after an answer came in; the
+//!   report may stand for several, so the loop takes all.
+//! - **`use_resolver` comes before the first lookup**, if at all: the function that answers them.
+//! - **`reregister` gives a registered socket another token**, and reports anew, under that token,
+//!   whatever the socket is ready for. Reports under the old token come no more, save those
+//!   already handed out.
+//! - **`may_free_up` tells** of a connect that failed whether what it lacked was a thing that this
+//!   machine may have again: descriptors, memory, ports, room in a backlog.
 
 mod one_shot;
 mod os;
@@ -53,6 +66,7 @@ mod readiness;
 mod sim;
 
 use std::io::IoSlice;
+use std::net::IpAddr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,9 +79,9 @@ pub use os::Os;
 pub use random::Random;
 pub use readiness::{Interest, Readiness, WatchMode};
 #[cfg(any(test, feature = "sim"))]
-pub use sim::{Peer, Sim, SimOptions, SimSocket};
+pub use sim::{Meets, Peer, Sim, SimOptions, SimSocket};
 
-use crate::{Addr, ConnOptions, ConnectOptions, Keepalive, ListenOptions};
+use crate::{Addr, ConnOptions, ConnectOptions, Keepalive, ListenOptions, ResolveError, Resolver};
 
 /// The token by which `wait` reports that a [`Waker`] was used.
 pub(crate) const WAKER: u64 = 0;
@@ -174,4 +188,25 @@ pub trait System {
     fn look_again(&mut self, _fd: RawFd) -> Option<Readiness> {
         None
     }
+
+    fn reregister(&mut self, _socket: &Self::Socket, _token: u64) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn may_free_up(&mut self, _to: &Addr, _options: &ConnectOptions, e: Errno) -> bool {
+        matches!(
+            e,
+            Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN
+        )
+    }
+    fn use_resolver(&mut self, _resolver: &Resolver) {}
+    fn lookup(&mut self, _token: u64, _host: &Arc<str>) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn cancel_lookup(&mut self, _token: u64) {}
+    fn looked_up(&mut self) -> Option<(u64, Answer)> {
+        None
+    }
 }
+
+/// What a lookup came to: addresses in the order to try them, or why there are none.
+pub type Answer = Result<Vec<IpAddr>, ResolveError>;

@@ -6,6 +6,7 @@
 //! [`SimOptions`] say. Time passes only in `wait`, by its timeout, and only when nothing is ready.
 
 mod net;
+mod roads;
 mod system;
 
 use std::cell::RefCell;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use net::{Net, Plan, Socket};
+pub use roads::Meets;
 
 use crate::sys::Random;
 use crate::{Addr, Error};
@@ -98,6 +100,7 @@ impl Sim {
             plans: VecDeque::new(),
             connected: VecDeque::new(),
             accept_errors: VecDeque::new(),
+            roads: roads::Roads::default(),
         };
         Self {
             net: Rc::new(RefCell::new(net)),

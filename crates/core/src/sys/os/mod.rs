@@ -5,6 +5,8 @@
 
 mod adopt;
 mod options;
+mod resolver;
+mod shortage;
 mod tcp;
 mod unix;
 mod watch;
@@ -30,8 +32,8 @@ use self::options::Outcome;
 use self::unix::SocketFile;
 use self::watch::Watching;
 use crate::handle::{Kind, kind_of};
-use crate::sys::{Credentials, Readiness, Ready, SocketOption, System, WAKER, Waker};
-use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, UnixAddr};
+use crate::sys::{Answer, Credentials, Readiness, Ready, SocketOption, System, WAKER, Waker};
+use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, Resolver, UnixAddr};
 
 /// The operating system.
 pub struct Os {
@@ -43,6 +45,9 @@ pub struct Os {
     files: Vec<(RawFd, SocketFile)>,
     refused_option: Option<&'static str>,
     watching: Watching,
+    /// Started by the first lookup.
+    threads: Option<resolver::Threads>,
+    resolver: Option<Resolver>,
 }
 
 impl Os {
@@ -63,6 +68,8 @@ impl Os {
             watching: Watching::default(),
             files: Vec::new(),
             refused_option: None,
+            threads: None,
+            resolver: None,
         })
     }
 
@@ -114,20 +121,23 @@ impl System for Os {
     }
 
     fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {
-        let both = Interest::READABLE | Interest::WRITABLE;
-        // recv(2) stops short at urgent data (tcp(7)): without this, what comes after it would wait
-        // for the next arrival.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let both = both | Interest::PRIORITY;
         self.registry
             .register(
                 &mut SourceFd(&socket.as_raw_fd()),
                 Token(token as usize),
-                both,
+                interests(),
             )
             .map_err(errno)?;
         self.watching.taken(socket.as_raw_fd());
         Ok(())
+    }
+
+    fn reregister(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {
+        let (fd, token) = (socket.as_raw_fd(), Token(token as usize));
+        let again = self
+            .registry
+            .reregister(&mut SourceFd(&fd), token, interests());
+        again.map_err(errno)
     }
 
     fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<OwnedFd, Errno> {
@@ -259,6 +269,32 @@ impl System for Os {
     fn look_again(&mut self, fd: RawFd) -> Option<Readiness> {
         self.watching.look_again(fd)
     }
+
+    fn may_free_up(&mut self, to: &Addr, options: &ConnectOptions, e: Errno) -> bool {
+        shortage::may_free_up(to, options, e)
+    }
+
+    fn use_resolver(&mut self, resolver: &Resolver) {
+        self.resolver = Some(resolver.clone());
+    }
+
+    fn lookup(&mut self, token: u64, host: &Arc<str>) -> Result<(), Errno> {
+        let (waker, resolver) = (self.waker(), &self.resolver);
+        let threads = self
+            .threads
+            .get_or_insert_with(|| resolver::Threads::new(waker, resolver.clone()));
+        threads.lookup(token, host)
+    }
+
+    fn cancel_lookup(&mut self, token: u64) {
+        if let Some(threads) = &self.threads {
+            threads.cancel(token);
+        }
+    }
+
+    fn looked_up(&mut self) -> Option<(u64, Answer)> {
+        self.threads.as_ref()?.answer()
+    }
 }
 
 /// What is more than bytes to read or room to write.
@@ -272,6 +308,16 @@ fn special_readiness(event: &mio::event::Event) -> Readiness {
         .and(Readiness::WRITABLE, event.is_writable())
         .and(Readiness::READ_CLOSED, true)
         .and(Readiness::ERROR, failed)
+}
+
+/// What a socket is registered for.
+fn interests() -> Interest {
+    let both = Interest::READABLE | Interest::WRITABLE;
+    // recv(2) stops short at urgent data (tcp(7)): without this, what comes after it would wait
+    // for the next arrival.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let both = both | Interest::PRIORITY;
+    both
 }
 
 /// The address in our terms.

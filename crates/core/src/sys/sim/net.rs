@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use rustix::io::Errno;
 
 use super::SimOptions;
+use super::roads::Roads;
 use crate::Addr;
 use crate::sys::{Random, Readiness, Ready};
 
@@ -22,6 +23,7 @@ pub(super) struct Net {
     pub(super) connected: VecDeque<usize>,
     /// Accepts that answer this error before any other.
     pub(super) accept_errors: VecDeque<Errno>,
+    pub(super) roads: Roads,
 }
 
 /// What a connect of the loop meets.
@@ -45,6 +47,8 @@ pub(super) struct Socket {
     pub(super) refused: bool,
     /// Connecting to nobody: never ready.
     pub(super) silent: bool,
+    /// A connect is answered then.
+    pub(super) answers_at: u64,
     /// A read, or write, has found the end since the last report: report again when there is more.
     pub(super) read_armed: bool,
     pub(super) write_armed: bool,
@@ -100,9 +104,10 @@ impl Net {
 
     /// What is to be reported of a socket, if anything.
     pub(super) fn readiness(&mut self, index: usize) -> Option<Ready> {
-        let room = self.options.buffer;
+        let (room, clock) = (self.options.buffer, self.clock);
         let s = &mut self.sockets[index];
-        let token = s.token.filter(|_| s.open && !s.silent)?;
+        let answered = !s.silent && s.answers_at <= clock;
+        let token = s.token.filter(|_| s.open && answered)?;
         let failed = (s.reset || s.refused) && !s.told_end;
         let ended = s.peer_finished && !s.told_end;
         let readable = s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty());

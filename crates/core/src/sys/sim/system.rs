@@ -9,8 +9,9 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use super::net::Plan;
+use super::roads::Meets;
 use super::{Sim, SimSocket};
-use crate::sys::{Readiness, Ready, System, WAKER, Waker};
+use crate::sys::{Answer, Readiness, Ready, System, WAKER, Waker};
 use crate::{Addr, ConnectOptions, ListenOptions};
 
 impl System for Sim {
@@ -25,7 +26,7 @@ impl System for Sim {
         if net.interrupts() {
             return Err(Errno::INTR);
         }
-        if self.woken.swap(false, Ordering::Relaxed) {
+        if self.woken.swap(false, Ordering::Relaxed) | net.answers_came() {
             ready.push(Ready {
                 token: WAKER,
                 readiness: Readiness::READABLE,
@@ -39,7 +40,9 @@ impl System for Sim {
             ready.swap(place, other);
         }
         if ready.is_empty() {
-            net.clock += timeout.map_or(1_000_000, |t| t.as_nanos() as u64);
+            let step = timeout.map_or(1_000_000, |t| t.as_nanos() as u64);
+            let plan = net.next_plan().map_or(u64::MAX, |at| at - net.clock);
+            net.clock += step.min(plan);
         }
         Ok(())
     }
@@ -91,12 +94,21 @@ impl System for Sim {
         }
     }
 
-    fn connect(&mut self, _: &Addr, _: &ConnectOptions) -> Result<SimSocket, Errno> {
+    fn connect(&mut self, addr: &Addr, _: &ConnectOptions) -> Result<SimSocket, Errno> {
         let net = &mut *self.net.borrow_mut();
+        let road = net.set_out(addr)?;
         let index = net.open();
-        match net.plans.pop_front() {
-            Some(Plan::Refused) => net.sockets[index].refused = true,
-            Some(Plan::Silent) => net.sockets[index].silent = true,
+        let socket = &mut net.sockets[index];
+        socket.answers_at = road.map_or(0, |(_, at)| at);
+        let plan = match road {
+            None => net.plans.pop_front(),
+            Some((Meets::Refuses, _)) => Some(Plan::Refused),
+            Some((Meets::Ignores, _)) => Some(Plan::Silent),
+            Some(_) => None,
+        };
+        match plan {
+            Some(Plan::Refused) => socket.refused = true,
+            Some(Plan::Silent) => socket.silent = true,
             None => net.connected.push_back(index),
         }
         Ok(SimSocket(index))
@@ -184,5 +196,36 @@ impl System for Sim {
     fn abort(&mut self, socket: SimSocket) {
         self.net.borrow_mut().sockets[socket.0].reset = true;
         self.close(socket);
+    }
+
+    fn reregister(&mut self, socket: &SimSocket, token: u64) -> Result<(), Errno> {
+        let socket = &mut self.net.borrow_mut().sockets[socket.0];
+        socket.token = Some(token);
+        socket.read_armed = true;
+        socket.write_armed = true;
+        socket.told_end = false;
+        Ok(())
+    }
+
+    fn may_free_up(&mut self, _: &Addr, options: &ConnectOptions, e: Errno) -> bool {
+        // Here it always means the ports, never the address.
+        let ports = e == Errno::ADDRNOTAVAIL && options.local.is_none();
+        ports
+            || matches!(
+                e,
+                Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::AGAIN
+            )
+    }
+
+    fn lookup(&mut self, token: u64, host: &Arc<str>) -> Result<(), Errno> {
+        self.net.borrow_mut().lookup(token, host)
+    }
+
+    fn cancel_lookup(&mut self, token: u64) {
+        self.net.borrow_mut().cancel_lookup(token);
+    }
+
+    fn looked_up(&mut self) -> Option<(u64, Answer)> {
+        self.net.borrow_mut().looked_up()
     }
 }
