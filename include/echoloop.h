@@ -986,8 +986,9 @@ int echoloop_listen(struct echoloop *loop,
 /**
  * Starts to connect to addr. options may be NULL. The answer is one event: on_open or CONNECTED,
  * or on_close or CLOSED with the reason. Sends are taken at once and leave when the connection is
- * made. Errors are only those of this machine, such as -EMFILE; that the peer refuses is the
- * reason of CLOSED, even when it is known at once.
+ * made. Without a free descriptor or port it waits for one, within its deadline. Errors are only
+ * those of this machine that do not pass, such as -EADDRINUSE for the local address; that the peer
+ * refuses is the reason of CLOSED, even when it is known at once.
  */
 int echoloop_connect(struct echoloop *loop,
                      const char *addr,
