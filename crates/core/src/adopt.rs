@@ -207,6 +207,9 @@ impl<S: System> EventLoop<S> {
         if flags.any(Flags::CONNECTING) {
             return refused(ErrorKind::InvalidInput("it is still connecting"));
         }
+        if flags.any(Flags::PIPED) {
+            return refused(ErrorKind::InvalidInput("it is piped; unpipe it first"));
+        }
         if !self.keep_here(slot) {
             return refused(ErrorKind::OutOfMemory);
         }

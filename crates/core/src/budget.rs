@@ -45,6 +45,18 @@ impl<S: System> EventLoop<S> {
         if !self.over_budget() {
             return;
         }
+        // The queue of a piped connection grows by what the other one reads.
+        let piped = self
+            .conns
+            .get(slot)
+            .is_some_and(|c| c.flags.any(Flags::PIPED));
+        let Some(slot) = (if piped {
+            self.piped_with(slot)
+        } else {
+            Some(slot)
+        }) else {
+            return;
+        };
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };

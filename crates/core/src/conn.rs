@@ -14,7 +14,7 @@ use crate::buffer::Buffer;
 use crate::deadlines::DeadlineId;
 use crate::race::Race;
 use crate::sys::{Readiness, System};
-use crate::{Addr, CloseReason, ConnOptions, ListenerId};
+use crate::{Addr, CloseReason, ConnOptions, ErrorKind, ListenerId};
 
 /// A time that never comes.
 pub(crate) const NEVER: u64 = u64::MAX;
@@ -82,7 +82,7 @@ impl Flags {
     pub(crate) const QUEUED: Self = Self(1 << 14);
     /// What it gathered is parked.
     pub(crate) const PARKED: Self = Self(1 << 15);
-    /// Congested, and reading is paused for it.
+    /// Reading is paused for a queue that is too long: its own, or that of the one it is piped to.
     pub(crate) const HELD: Self = Self(1 << 13);
     /// Closing, flushed, and waiting for the peer to finish.
     pub(crate) const LINGERING: Self = Self(1 << 11);
@@ -109,8 +109,11 @@ impl Flags {
     /// What is unread is to be offered again although nothing new came.
     pub(crate) const OFFER: Self = Self(1 << 24);
 
+    /// What it receives is sent on; nothing of it is told but its ends.
+    pub(crate) const PIPED: Self = Self(1 << 27);
+
     /// All that a visit does beside a plain read.
-    pub(crate) const SPECIAL: Self = Self(0x01ff_0000 | Self::ERROR.0);
+    pub(crate) const SPECIAL: Self = Self(0x01ff_0000 | Self::ERROR.0 | Self::PIPED.0);
     /// All for which a visit is due in this turn, whatever was read.
     pub(crate) const URGENT: Self = Self(
         Self::DEAD.0
@@ -150,7 +153,8 @@ impl Flags {
     /// known.
     #[inline]
     pub(crate) fn may_send_now(self) -> bool {
-        let not = Self::NO_SEND.0 | Self::CONNECTING.0 | Self::QUEUED.0 | Self::PARKED.0;
+        let waits = Self::QUEUED.0 | Self::PARKED.0;
+        let not = Self::NO_SEND.0 | Self::CONNECTING.0 | Self::PIPED.0 | waits;
         self.0 & (not | Self::WRITABLE.0) == Self::WRITABLE.0
     }
 
@@ -252,6 +256,15 @@ impl<K> Conn<K> {
         if self.flags.take(Flags::CONGESTED) {
             self.flags.clear(Flags::HELD);
             self.flags.set(Flags::TELL_DRAINED);
+        }
+    }
+
+    /// Why it takes no send of the program's.
+    pub(crate) fn takes_no_send(&self) -> ErrorKind {
+        if self.flags.any(Flags::NO_SEND) {
+            ErrorKind::Closing
+        } else {
+            ErrorKind::InvalidInput("it is piped; unpipe it first")
         }
     }
 

@@ -158,6 +158,9 @@ impl<'a, S: System> Connection<'a, S> {
         if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
             return refused(ErrorKind::Closing);
         }
+        if conn.flags.any(Flags::PIPED) {
+            return refused(conn.takes_no_send());
+        }
         if conn.unread.len() + bytes.len() > conn.options.max_unread {
             return refused(ErrorKind::QueueFull);
         }
@@ -204,6 +207,9 @@ impl<'a, S: System> Connection<'a, S> {
         let slot = self.slot;
         let conn = self.conn_mut();
         Arc::make_mut(&mut conn.options).auto_pause = on;
+        if conn.flags.any(Flags::PIPED) {
+            return;
+        }
         conn.flags.clear(Flags::HELD);
         if on && conn.flags.any(Flags::CONGESTED) {
             conn.flags.set(Flags::HELD);

@@ -35,7 +35,7 @@ pub struct Counters {
     pub bytes_received: u64,
     /// Bytes the kernel took to send.
     pub bytes_sent: u64,
-    /// Reads that brought bytes; each is one `Data` event.
+    /// Reads that brought bytes; each is one `Data` event, or one step of a pipe.
     pub reads: u64,
     /// Calls by which the kernel took bytes to send. All small sends of one handler to one
     /// connection are one; what the kernel does not take at once takes more of them.

@@ -6,7 +6,7 @@
 //! `send` move bytes; `accept`, `connect`, `resolve`, `timer` and `lifecycle` do what their names
 //! say.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +81,8 @@ pub struct EventLoop<S: System = Os> {
     /// The time of this turn, in nanoseconds of the system's clock.
     pub(crate) now: u64,
     pub(crate) start: u64,
+    /// Both ends of each pipe, by slot.
+    pub(crate) pipes: HashMap<u32, u32>,
     /// Connections that want a visit in this turn.
     pub(crate) line: VecDeque<u32>,
     /// Connections that had their read in this turn and have more.
@@ -172,6 +174,7 @@ impl<S: System> EventLoop<S> {
             deadlines: Deadlines::default(),
             now,
             start: now,
+            pipes: HashMap::new(),
             line: VecDeque::new(),
             later: Vec::new(),
             gathered: Vec::new(),

@@ -59,6 +59,7 @@ mod lifecycle;
 mod mailbox;
 mod metrics;
 mod options;
+mod pipe;
 mod poll_once;
 mod race;
 mod receive;

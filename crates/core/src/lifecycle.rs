@@ -110,6 +110,7 @@ impl<S: System> EventLoop<S> {
         self.arm(slot);
         self.progress_close(slot);
         self.requeue(slot);
+        self.end_pipe(slot, reason, Some(within));
     }
 
     /// After the handler of end of stream: by default close, half-open stay.
@@ -245,6 +246,7 @@ impl<S: System> EventLoop<S> {
         self.end_race(slot);
         self.descriptor_freed();
         self.requeue(slot);
+        self.end_pipe(slot, reason, None);
     }
 
     /// Arms the connection's deadline if it is earlier than what is armed. One that moved to a
@@ -280,6 +282,12 @@ impl<S: System> EventLoop<S> {
         if conn.flags.any(Flags::FLUSH) {
             conn.progress_at = self.now; // Likewise for room to send.
         }
+        if conn.flags.any(Flags::HELD) && conn.flags.any(Flags::PIPED) {
+            self.held_is_not_idle(slot);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let (at, kind) = conn.next_deadline();
         if at > self.now {
             return self.arm(slot);
@@ -303,6 +311,9 @@ impl<S: System> EventLoop<S> {
         };
         if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
             return refused;
+        }
+        if conn.flags.any(Flags::PIPED) {
+            return Err(Error::new("shutdown_write", conn.takes_no_send()));
         }
         conn.flags.set(Flags::FINISHING);
         self.spill_gathered(slot);

@@ -29,8 +29,8 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get_mut(slot) else {
             return refused(ErrorKind::BadHandle);
         };
-        if conn.flags.any(Flags::NO_SEND) {
-            return refused(ErrorKind::Closing);
+        if conn.flags.any(Flags::NO_SEND | Flags::PIPED) {
+            return refused(conn.takes_no_send());
         }
         if conn.flags.any(Flags::WRITABLE) && conn.queue.len() > conn.options.send_cap {
             self.flush(slot); // The kernel was not asked yet: it may take all of it.
@@ -76,7 +76,7 @@ impl<S: System> EventLoop<S> {
     }
 
     /// Hands the kernel what is gathered and `bytes` in one call; only the rest is copied.
-    fn send_direct(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn send_direct(&mut self, slot: u32, bytes: &[u8]) -> Result<(), Error> {
         let Some(conn) = self.conns.get_mut(slot) else {
             return Ok(());
         };
@@ -185,21 +185,25 @@ impl<S: System> EventLoop<S> {
             }
             conn.flags.clear(Flags::WRITABLE);
         }
-        let and_then = Flags::CONGESTED | Flags::FINISHING | Flags::CLOSING;
+        let and_then = Flags::CONGESTED | Flags::FINISHING | Flags::CLOSING | Flags::PIPED;
         if taken < waiting || conn.flags.any(and_then) {
             self.queue_waits(slot);
         }
     }
 
     /// Looks at the marks after the queue has changed, and at what an empty queue allows.
-    fn queue_waits(&mut self, slot: u32) {
+    pub(crate) fn queue_waits(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
         let waiting = conn.queue.len();
         let closing = conn.flags.any(Flags::CLOSING);
         let over_budget = waiting > 0 && self.buffered > self.options.memory_budget;
-        if waiting > conn.options.high_mark && !closing {
+        if conn.flags.any(Flags::PIPED) {
+            if waiting <= conn.options.low_mark && !over_budget {
+                self.pipe_has_room(slot);
+            }
+        } else if waiting > conn.options.high_mark && !closing {
             self.congest(slot);
         } else if waiting <= conn.options.low_mark && !over_budget && !closing {
             conn.relieve();

@@ -286,6 +286,10 @@ impl<S: System> EventLoop<S> {
         if conn.flags.any(Flags::DEAD) {
             return Some(self.tell_closed(slot));
         }
+        if conn.flags.any(Flags::PIPED) {
+            self.pump(slot);
+            return None;
+        }
         self.current = Current::Told(slot);
         if conn.flags.take(Flags::TELL_CONGESTED) {
             return Some(Event::Congested { conn: id });

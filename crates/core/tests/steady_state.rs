@@ -188,6 +188,33 @@ fn no_message_allocates_in_the_steady_state() {
 }
 
 #[test]
+fn a_piped_message_costs_one_recv_and_one_send_and_no_allocation() {
+    let (mut real, mut clients) = with_clients(2);
+    let conns = real.el.connections();
+    real.el.pipe(conns[0], conns[1]).unwrap();
+    let mut message = [5; 20_000];
+    let mut round_trips = |n: usize| {
+        for _ in 0..n {
+            for side in [0, 1] {
+                clients[side].write_all(&message).unwrap();
+                let sent = real.el.counters().bytes_sent;
+                while real.el.counters().bytes_sent < sent + 20_000 {
+                    real.el.poll(Some(PATIENCE)).unwrap();
+                    assert_eq!(real.el.next_event(), None);
+                }
+                clients[1 - side].read_exact(&mut message).unwrap();
+            }
+        }
+    };
+    round_trips(3);
+    let before = CALLS.get();
+    let counted = allocation_counter::measure(|| round_trips(50));
+    let after = CALLS.get();
+    let calls = (after.recv - before.recv, after.send - before.send);
+    assert_eq!((counted.count_total, calls), (0, (100, 100)));
+}
+
+#[test]
 fn what_an_idle_connection_holds_is_its_slot() {
     let (mut real, mut clients) = with_clients(3);
     round(&mut real, &mut clients, &mut [5; 64], echo_whole); // Makes the one read buffer.

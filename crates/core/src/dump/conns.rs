@@ -13,11 +13,12 @@ use crate::turn::Current;
 use crate::{ConnId, ListenerId};
 
 /// What to call the flags that say why a connection does what it does, or does nothing.
-const STATES: [(Flags, &str); 17] = [
+const STATES: [(Flags, &str); 18] = [
     (Flags::EOF, "half-closed by the peer"),
     (Flags::FINISHED, "half-closed here"),
     (Flags::LINGERING, "waiting for the peer to finish"),
     (Flags::PAUSED, "paused"),
+    (Flags::PIPED, "piped"),
     (Flags::CONGESTED, "congested"),
     (Flags::HELD, "not read until drained"),
     (Flags::STARVED, "starved by the budget"),
