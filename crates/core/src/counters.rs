@@ -42,6 +42,12 @@ pub struct Counters {
     pub sends: u64,
     /// Sends that were refused as `QueueFull`.
     pub sends_refused: u64,
+    /// Datagrams received.
+    pub datagrams_received: u64,
+    /// Datagrams the kernel took to send.
+    pub datagrams_sent: u64,
+    /// Datagrams sent here and dropped: no room in the queue, or the kernel did not take them.
+    pub datagrams_dropped: u64,
     /// Times a connection got above its high mark; by default reading from it pauses then.
     pub congested: u64,
     /// Times reading from a connection paused because the loop was over its memory budget.

@@ -26,6 +26,7 @@ use crate::sys::{Os, Ready, System};
 use crate::timer::Timer;
 use crate::timing::Timing;
 use crate::turn::{Current, NOBODY};
+use crate::udp::{Batch, UdpSocket, UdpWork};
 use crate::watches::Watches;
 use crate::{CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, LoopOptions};
 
@@ -77,6 +78,9 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) watches: Watches,
     pub(crate) lookups: Slots<Lookup>,
     pub(crate) attempts: Slots<Attempt<S::Socket>>,
+    pub(crate) udps: Slots<UdpSocket<S::Socket>>,
+    pub(crate) udp_work: UdpWork,
+    pub(crate) udp_batch: Batch,
     pub(crate) deadlines: Deadlines,
     /// The time of this turn, in nanoseconds of the system's clock.
     pub(crate) now: u64,
@@ -171,6 +175,9 @@ impl<S: System> EventLoop<S> {
             watches: Watches::new(id),
             lookups: Slots::new(Kind::Lookup, id),
             attempts: Slots::new(Kind::Attempt, id),
+            udps: Slots::new(Kind::Udp, id),
+            udp_work: UdpWork::default(),
+            udp_batch: Batch::default(),
             deadlines: Deadlines::default(),
             now,
             start: now,
@@ -301,6 +308,7 @@ impl<S: System> EventLoop<S> {
             + self.timers.len()
             + self.watches.slots.len()
             + self.lookups.len()
+            + self.udps.len()
     }
 
     /// Bytes queued and unread in all connections together.
@@ -355,7 +363,8 @@ impl<S: System> Drop for EventLoop<S> {
             .max(self.timers.last_generation())
             .max(self.watches.slots.last_generation())
             .max(self.lookups.last_generation())
-            .max(self.attempts.last_generation());
+            .max(self.attempts.last_generation())
+            .max(self.udps.last_generation());
         handle::release_loop(self.id, last);
     }
 }

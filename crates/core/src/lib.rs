@@ -77,6 +77,7 @@ pub mod sys;
 mod timer;
 mod timing;
 mod turn;
+mod udp;
 mod watch;
 mod watches;
 
@@ -104,3 +105,4 @@ pub use selector::{Selected, Selector};
 pub use sys::{Credentials, Interest, Readiness, WatchMode};
 pub use timer::TimerSpec;
 pub use timing::SlowHandler;
+pub use udp::{Datagram, Datagrams, Interface, Udp, UdpOptions, UdpSender};

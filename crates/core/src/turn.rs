@@ -33,6 +33,7 @@ pub(crate) enum Current {
     Timer(u32),
     Watch(u32),
     Lookup(u32),
+    Datagrams(u32),
 }
 
 /// The slot of no connection. Among the dirty ones it stands in for a handler that is timed.
@@ -49,6 +50,7 @@ impl<S: System> EventLoop<S> {
             && !self.watches.has_work()
             && self.resolved.is_empty()
             && self.connect_retries == 0
+            && !self.udp_has_work()
             && !self.stop)
     }
 
@@ -67,6 +69,7 @@ impl<S: System> EventLoop<S> {
         self.watches.begin_turn();
         self.feed_starved();
         self.line.extend(self.later.drain(..));
+        self.begin_udp_turn();
         self.accepts_left = ACCEPTS_A_TURN;
     }
 
@@ -153,6 +156,8 @@ impl<S: System> EventLoop<S> {
             self.listener_ready(report.token);
         } else if kind_of(report.token) == Kind::Attempt as u64 {
             self.attempt_ready(report);
+        } else if kind_of(report.token) == Kind::Udp as u64 {
+            self.udp_ready(report);
         } else if !self
             .watches
             .report(&mut self.sys, report.token, report.readiness)
@@ -184,6 +189,7 @@ impl<S: System> EventLoop<S> {
     #[inline(never)]
     fn finish_more(&mut self) {
         self.flush_dirty();
+        self.flush_udps();
         self.settle();
         self.handler_ends();
     }
@@ -216,6 +222,7 @@ impl<S: System> EventLoop<S> {
             Current::Timer(slot) => self.timer_handled(slot),
             Current::Watch(slot) => self.watches.handled(&mut self.sys, slot),
             Current::Lookup(slot) => self.lookup_handled(slot),
+            Current::Datagrams(slot) => self.datagrams_handled(slot),
         }
     }
 
@@ -372,6 +379,9 @@ impl<S: System> EventLoop<S> {
         }
         if self.connect_retries > 0 {
             self.retry_starved_connects();
+        }
+        if let Some(event) = self.next_udp() {
+            return Some(event);
         }
         if self.accepting.is_empty() || self.told_over_budget {
             return None;

@@ -189,8 +189,8 @@ fn the_rest_of_a_dump_has_totals_the_turn_counters_and_times() {
     assert!(line_of(&real.el, conn).starts_with(&addr));
     let dump = real.el.dump();
     let (first, rest) = dump.split_once('\n').unwrap();
-    let totals =
-        ": 1 listeners, 1 connections, 0 timers, 0 watches; 0 of 1073741824 bytes buffered";
+    let totals = ": 1 listeners, 1 connections, 0 timers, 0 watches, 0 udp sockets; 0 of 1073741824 bytes \
+         buffered";
     assert!(
         first.starts_with("loop ") && first.ends_with(totals),
         "{first}"

@@ -8,6 +8,7 @@ mod conns;
 mod listeners;
 mod lookups;
 mod timers;
+mod udps;
 mod watches;
 
 use std::fmt::{self, Write};
@@ -18,7 +19,7 @@ use crate::handle::slot_of;
 use crate::slots::Slots;
 use crate::sys::System;
 use crate::turn::Current;
-use crate::{ConnId, LookupId, TimerId, WatchId};
+use crate::{ConnId, LookupId, TimerId, UdpId, WatchId};
 
 impl<S: System> EventLoop<S> {
     /// All that is open, a line each, then what waits to be handed out, counters and times: text
@@ -58,12 +59,14 @@ impl<S: System> EventLoop<S> {
         let now = self.sys.now();
         writeln!(
             out,
-            "loop {}: {} listeners, {} connections, {} timers, {} watches; {} of {} bytes buffered",
+            "loop {}: {} listeners, {} connections, {} timers, {} watches, {} udp sockets; {} of {} \
+             bytes buffered",
             self.id().index(),
             self.listeners.len(),
             self.conns.len(),
             self.timers.len(),
             self.watches.slots.len(),
+            self.udps.len(),
             self.buffered,
             self.options.memory_budget
         )?;
@@ -72,6 +75,7 @@ impl<S: System> EventLoop<S> {
         self.dump_timers(out, now)?;
         self.dump_watches(out)?;
         self.dump_lookups(out, now)?;
+        self.dump_udps(out)?;
         self.dump_turn(out, now)?;
         writeln!(out, "{:?}", self.counters)?;
         writeln!(out, "{}", self.timing.metrics)
@@ -90,6 +94,7 @@ impl<S: System> EventLoop<S> {
             Current::Timer(slot) => format!("{:?}", TimerId(self.timers.key(slot))),
             Current::Watch(slot) => format!("{:?}", WatchId(self.watches.slots.key(slot))),
             Current::Lookup(slot) => format!("{:?}", LookupId(self.lookups.key(slot))),
+            Current::Datagrams(slot) => format!("datagrams of {:?}", UdpId(self.udps.key(slot))),
         };
         writeln!(
             out,

@@ -44,6 +44,8 @@
 //!     poll(2) would (bits as named in `Readiness`), save that with `PRIORITY` it may say `READABLE`,
 //!     and with both `ERROR` and `WRITABLE` hang-up, for nothing: `look_again` knows, if it can.
 //!
+//! Datagrams have a contract of their own, at the top of `sys/udp.rs`.
+//!
 //! Names (a system that has none leaves the defaults):
 //!
 //! - **`lookup` starts to resolve a name**, under a token that no other lookup has, and answers
@@ -64,6 +66,7 @@ mod random;
 mod readiness;
 #[cfg(any(test, feature = "sim"))]
 mod sim;
+mod udp;
 
 use std::io::IoSlice;
 use std::net::IpAddr;
@@ -80,8 +83,11 @@ pub use random::Random;
 pub use readiness::{Interest, Readiness, WatchMode};
 #[cfg(any(test, feature = "sim"))]
 pub use sim::{Meets, Peer, Sim, SimOptions, SimSocket};
+pub use udp::{Membership, UdpChange, UdpFeatures, UdpPlaces, UdpReceived, UdpSend};
 
-use crate::{Addr, ConnOptions, ConnectOptions, Keepalive, ListenOptions, ResolveError, Resolver};
+use crate::{
+    Addr, ConnOptions, ConnectOptions, Keepalive, ListenOptions, ResolveError, Resolver, UdpOptions,
+};
 
 /// The token by which `wait` reports that a [`Waker`] was used.
 pub(crate) const WAKER: u64 = 0;
@@ -205,6 +211,34 @@ pub trait System {
     fn cancel_lookup(&mut self, _token: u64) {}
     fn looked_up(&mut self) -> Option<(u64, Answer)> {
         None
+    }
+
+    fn udp_bind(
+        &mut self,
+        _addr: &Addr,
+        _options: &UdpOptions,
+    ) -> Result<(Self::Socket, UdpFeatures), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn udp_change(&mut self, _socket: &Self::Socket, _change: UdpChange) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn udp_recv(
+        &mut self,
+        _socket: &Self::Socket,
+        _places: &UdpPlaces,
+        _buf: &mut [u8],
+        _received: &mut Vec<UdpReceived>,
+    ) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn udp_send(
+        &mut self,
+        _socket: &Self::Socket,
+        _bytes: &[u8],
+        _messages: &[UdpSend],
+    ) -> Result<usize, Errno> {
+        Err(Errno::NOSYS)
     }
 }
 

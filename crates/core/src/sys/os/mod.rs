@@ -4,10 +4,12 @@
 //! which does; `sendmsg` and `send` with MSG_NOSIGNAL do not. Descriptors are close-on-exec.
 
 mod adopt;
+mod datagrams;
 mod options;
 mod resolver;
 mod shortage;
 mod tcp;
+mod udp;
 mod unix;
 mod watch;
 
@@ -32,8 +34,11 @@ use self::options::Outcome;
 use self::unix::SocketFile;
 use self::watch::Watching;
 use crate::handle::{Kind, kind_of};
-use crate::sys::{Answer, Credentials, Readiness, Ready, SocketOption, System, WAKER, Waker};
-use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, Resolver, UnixAddr};
+use crate::sys::{
+    Answer, Credentials, Readiness, Ready, SocketOption, System, UdpChange, UdpFeatures, UdpPlaces,
+    UdpReceived, UdpSend, WAKER, Waker,
+};
+use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, Resolver, UdpOptions, UnixAddr};
 
 /// The operating system.
 pub struct Os {
@@ -294,6 +299,37 @@ impl System for Os {
 
     fn looked_up(&mut self) -> Option<(u64, Answer)> {
         self.threads.as_ref()?.answer()
+    }
+
+    fn udp_bind(
+        &mut self,
+        addr: &Addr,
+        options: &UdpOptions,
+    ) -> Result<(OwnedFd, UdpFeatures), Errno> {
+        udp::bind(addr, options)
+    }
+
+    fn udp_change(&mut self, socket: &OwnedFd, change: UdpChange) -> Result<(), Errno> {
+        udp::change(socket, change)
+    }
+
+    fn udp_recv(
+        &mut self,
+        socket: &OwnedFd,
+        places: &UdpPlaces,
+        buf: &mut [u8],
+        received: &mut Vec<UdpReceived>,
+    ) -> Result<(), Errno> {
+        datagrams::recv(socket, places, buf, received)
+    }
+
+    fn udp_send(
+        &mut self,
+        socket: &OwnedFd,
+        bytes: &[u8],
+        messages: &[UdpSend],
+    ) -> Result<usize, Errno> {
+        datagrams::send(socket, bytes, messages)
     }
 }
 

@@ -1,0 +1,314 @@
+//! UDP sockets: the table of them, and their events.
+//!
+//! The rule: a socket stands in the line at most once, a visit makes at most one event and reads at
+//! most one batch, and a socket that may have more waits for the next turn (promise 8). An error is
+//! told, never fatal. Reading is in `receive`, sending in `send`, what a program sees in `view`.
+
+mod options;
+mod queue;
+mod receive;
+mod send;
+mod view;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+
+pub use options::{Interface, UdpOptions};
+pub use send::UdpSender;
+pub use view::{Datagram, Datagrams, Udp};
+
+use crate::event_loop::EventLoop;
+use crate::handle::slot_of;
+use crate::sys::{Ready, System, UdpFeatures, UdpSend};
+use crate::{Addr, Error, ErrorKind, Event, UdpId};
+use options::LARGEST;
+use queue::Queue;
+pub(crate) use receive::Batch;
+
+/// A UDP socket of the loop.
+pub(crate) struct UdpSocket<K> {
+    pub(crate) socket: K,
+    features: UdpFeatures,
+    ipv6: bool,
+    pub(crate) peer: Option<SocketAddr>,
+    max_datagram: usize,
+    send_cap: usize,
+    pub(crate) queue: Queue,
+    /// Errors to tell, each number once.
+    pub(crate) errors: Vec<i32>,
+    /// Datagrams of this size and above are not sent as segments.
+    segments_below: usize,
+    /// Messages to ask for in the next read.
+    batch: usize,
+    pub(crate) dropped: u64,
+    user_data: u64,
+    /// A read may find something.
+    pub(crate) readable: bool,
+    /// An error was reported, so one short read does not mean drained.
+    error_reported: bool,
+    pub(crate) paused: bool,
+    /// The kernel took no more: the queue waits for a report.
+    pub(crate) stalled: bool,
+    /// A send was refused, and `UdpDrained` is owed.
+    pub(crate) refused: bool,
+    /// It is in the list of those to flush at the end of the handler.
+    dirty: bool,
+    in_line: bool,
+}
+
+/// What the loop keeps for all its UDP sockets together.
+#[derive(Default)]
+pub(crate) struct UdpWork {
+    /// Sockets that want a visit in this turn.
+    line: VecDeque<u32>,
+    /// Sockets that had their read in this turn and may have more.
+    later: Vec<u32>,
+    /// Sockets with datagrams sent since the last flush.
+    dirty: Vec<u32>,
+    plan: Vec<UdpSend>,
+}
+
+impl<S: System> EventLoop<S> {
+    /// Opens a UDP socket on `on`; port 0 lets the system choose, and
+    /// [`Udp::local_addr`] tells. What arrives is [`Event::Datagrams`].
+    ///
+    /// The socket lives until [`close_udp`](Self::close_udp). The first one of a loop makes a
+    /// buffer of 2 MiB for all of them, of which only those pages are used that datagrams reach:
+    /// 32 of them as long as datagrams are small.
+    ///
+    /// # Errors
+    ///
+    /// The system's, with the address: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`, and
+    /// `EAFNOSUPPORT` for a Unix address. [`ErrorKind::InvalidInput`] for a text that is no
+    /// address. [`ErrorKind::OutOfMemory`].
+    ///
+    /// # Examples
+    ///
+    /// An echo server, whole; each answer leaves from the address that was asked:
+    ///
+    /// ```no_run
+    /// use echoloop_core::{Event, EventLoop, LoopOptions, UdpOptions};
+    ///
+    /// let mut el = EventLoop::new(LoopOptions::default())?;
+    /// el.bind_udp("0.0.0.0:7007", &UdpOptions::default())?;
+    /// loop {
+    ///     el.poll(None)?;
+    ///     while let Some(event) = el.next_event() {
+    ///         if let Event::Datagrams { udp } = event {
+    ///             let (datagrams, mut sender) = el.udp(udp)?.split();
+    ///             for d in datagrams {
+    ///                 let _ = sender.send_from(d.to, d.from, d.bytes); // A full queue drops it.
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// # #[allow(unreachable_code)]
+    /// # Ok::<(), echoloop_core::Error>(())
+    /// ```
+    pub fn bind_udp(
+        &mut self,
+        on: impl TryInto<Addr, Error: Into<Error>>,
+        options: &UdpOptions,
+    ) -> Result<UdpId, Error> {
+        let addr = on.try_into().map_err(Into::into)?;
+        let failed = |e| Error::os("bind udp", e).at(&addr);
+        if !self.udp_batch.make_buffer() {
+            return Err(Error::new("bind udp", ErrorKind::OutOfMemory));
+        }
+        let (socket, features) = self.sys.udp_bind(&addr, options).map_err(failed)?;
+        let ipv6 = addr.ip().is_some_and(|a| a.is_ipv6());
+        let key = self
+            .udps
+            .insert(UdpSocket::new(socket, features, ipv6, options))?;
+        let slot = slot_of(key);
+        let registered = match self.udps.get(slot) {
+            Some(udp) => self.sys.register(&udp.socket, key),
+            None => Ok(()),
+        };
+        if let Err(e) = registered {
+            self.udps.remove(slot);
+            return Err(failed(e));
+        }
+        Ok(UdpId(key))
+    }
+
+    /// A view of a UDP socket, to read, send and set.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadHandle`].
+    pub fn udp(&mut self, id: UdpId) -> Result<Udp<'_, S>, Error> {
+        match self.udps.find(id.0) {
+            Some(slot) => Ok(Udp::new(self, slot)),
+            None => Err(Error::new("find udp socket", ErrorKind::BadHandle)),
+        }
+    }
+
+    /// Closes a UDP socket. The kernel gets what it takes at once of what waits to be sent; the
+    /// rest is dropped and counted. There is no event: the handle is stale from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::BadHandle`].
+    pub fn close_udp(&mut self, id: UdpId) -> Result<(), Error> {
+        let Some(slot) = self.udps.find(id.0) else {
+            return Err(Error::new("close udp socket", ErrorKind::BadHandle));
+        };
+        self.flush_udp(slot);
+        if let Some(mut udp) = self.udps.remove(slot) {
+            self.buffered -= udp.queue.cost();
+            self.counters.datagrams_dropped += udp.queue.len() as u64;
+            udp.queue.clear(&mut self.pool);
+            self.sys.close(udp.socket);
+        }
+        self.udp_work.line.retain(|s| *s != slot);
+        self.udp_work.later.retain(|s| *s != slot);
+        self.udp_work.dirty.retain(|s| *s != slot);
+        self.descriptor_freed();
+        Ok(())
+    }
+
+    /// The kernel has reported something about a socket.
+    pub(crate) fn udp_ready(&mut self, report: Ready) {
+        let Some((slot, udp)) = self.udps.find_mut(report.token) else {
+            self.counters.stale_events += 1;
+            return;
+        };
+        udp.readable |= report.readiness.is_readable();
+        udp.error_reported |= report.readiness.is_error();
+        if report.readiness.is_writable() {
+            udp.stalled = false;
+        }
+        self.udp_work.line_up(slot, udp);
+    }
+
+    /// Sockets want a visit in this turn.
+    pub(crate) fn udp_has_work(&self) -> bool {
+        !self.udp_work.line.is_empty()
+    }
+
+    pub(crate) fn begin_udp_turn(&mut self) {
+        self.udp_work.line.extend(self.udp_work.later.drain(..));
+    }
+
+    /// The next event of any UDP socket.
+    pub(crate) fn next_udp(&mut self) -> Option<Event> {
+        while let Some(slot) = self.udp_work.line.pop_front() {
+            if let Some(event) = self.visit_udp(slot) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    fn visit_udp(&mut self, slot: u32) -> Option<Event> {
+        let id = UdpId(self.udps.key(slot));
+        let udp = self.udps.get_mut(slot)?;
+        udp.in_line = false;
+        if !udp.stalled && !udp.queue.is_empty() {
+            self.flush_udp(slot);
+        }
+        let udp = self.udps.get_mut(slot)?;
+        if udp.paused
+            && std::mem::take(&mut udp.error_reported)
+            && let Some(e) = self.sys.take_error(&udp.socket)
+        {
+            udp.note_error(e);
+        }
+        let event = if !udp.errors.is_empty() {
+            let errno = udp.errors.remove(0);
+            Some(Event::UdpError { udp: id, errno })
+        } else if udp.refused && udp.queue.is_empty() {
+            udp.refused = false;
+            Some(Event::UdpDrained { udp: id })
+        } else if udp.readable && !udp.paused {
+            return self.read_udp(slot);
+        } else {
+            None
+        };
+        self.requeue_udp(slot);
+        event
+    }
+
+    /// Puts a socket in the line if there is something to do: in this turn for what is to be told,
+    /// in the next for another read.
+    fn requeue_udp(&mut self, slot: u32) {
+        let Some(udp) = self.udps.get_mut(slot) else {
+            return;
+        };
+        if udp.has_to_tell() {
+            self.udp_work.line_up(slot, udp);
+        } else if udp.readable && !udp.paused && !udp.in_line {
+            udp.in_line = true;
+            self.udp_work.later.push(slot);
+        }
+    }
+
+    /// Sends what was sent to UDP sockets in this handler.
+    pub(crate) fn flush_udps(&mut self) {
+        while let Some(slot) = self.udp_work.dirty.pop() {
+            if let Some(udp) = self.udps.get_mut(slot) {
+                udp.dirty = false;
+            }
+            self.flush_udp(slot);
+        }
+    }
+
+    fn flush_udp(&mut self, slot: u32) {
+        if let Some(mut sender) = self.udp_sender(slot) {
+            sender.flush();
+        }
+    }
+}
+
+impl UdpWork {
+    fn line_up<K>(&mut self, slot: u32, udp: &mut UdpSocket<K>) {
+        if !udp.in_line {
+            udp.in_line = true;
+            self.line.push_back(slot);
+        }
+    }
+}
+
+impl<K> UdpSocket<K> {
+    fn new(socket: K, features: UdpFeatures, ipv6: bool, options: &UdpOptions) -> Self {
+        Self {
+            socket,
+            features,
+            ipv6,
+            peer: options.connect,
+            max_datagram: options.max_datagram.clamp(1, LARGEST),
+            send_cap: options.send_queue,
+            queue: Queue::default(),
+            errors: Vec::new(),
+            segments_below: if features.gso {
+                usize::from(u16::MAX)
+            } else {
+                0
+            },
+            batch: 1,
+            dropped: 0,
+            user_data: 0,
+            readable: false,
+            error_reported: false,
+            paused: false,
+            stalled: false,
+            refused: false,
+            dirty: false,
+            in_line: false,
+        }
+    }
+
+    fn has_to_tell(&self) -> bool {
+        !self.errors.is_empty() || self.refused && self.queue.is_empty()
+    }
+
+    fn note_error(&mut self, e: Errno) {
+        let errno = e.raw_os_error();
+        if !self.errors.contains(&errno) {
+            self.errors.push(errno);
+        }
+    }
+}

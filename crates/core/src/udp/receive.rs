@@ -1,0 +1,131 @@
+//! Receiving datagrams: one batch a visit, into the buffer that all UDP sockets share.
+//!
+//! The rule: fewer messages than asked for means drained (contract of `sys/udp.rs`). How many to ask
+//! for follows from what the last reads brought: a socket with a datagram now and then asks for one,
+//! which costs least, a busy one for a whole batch.
+
+use std::net::SocketAddr;
+
+use rustix::io::Errno;
+
+use super::UdpSocket;
+use super::options::LARGEST;
+use crate::event_loop::EventLoop;
+use crate::sys::{System, UdpPlaces, UdpReceived};
+use crate::turn::Current;
+use crate::{Event, UdpId};
+
+/// Messages that one read receives at most.
+pub(super) const BATCH: usize = 32;
+/// From one place of the batch buffer to the next: the largest datagram, and a cache line more, so
+/// that not all places begin in the same set of the cache.
+const STRIDE: usize = 65_536 + 64;
+
+/// What one read brought.
+#[derive(Default)]
+pub(crate) struct Batch {
+    /// The socket's handle; 0 for no batch.
+    pub(super) owner: u64,
+    /// One buffer for all sockets, made when the first is bound.
+    pub(super) buf: Vec<u8>,
+    pub(super) received: Vec<UdpReceived>,
+}
+
+impl<S: System> EventLoop<S> {
+    /// Reads one batch.
+    pub(super) fn read_udp(&mut self, slot: u32) -> Option<Event> {
+        let id = UdpId(self.udps.key(slot));
+        let udp = self.udps.get_mut(slot)?;
+        let batch = &mut self.udp_batch;
+        let places = udp.places();
+        batch.received.clear();
+        let outcome = self
+            .sys
+            .udp_recv(&udp.socket, &places, &mut batch.buf, &mut batch.received);
+        match outcome {
+            Ok(()) => {
+                udp.has_read(batch.received.len());
+                udp.keep_peers(&mut batch.received);
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => udp.readable = false,
+            Err(e) => udp.note_error(e),
+        }
+        if batch.received.is_empty() {
+            self.requeue_udp(slot);
+            return None;
+        }
+        batch.owner = id.0;
+        for message in &batch.received {
+            self.counters.datagrams_received += message.datagrams() as u64;
+            self.counters.bytes_received += message.len as u64;
+        }
+        self.current = Current::Datagrams(slot);
+        Some(Event::Datagrams { udp: id })
+    }
+
+    /// The handler of a batch is done with it.
+    pub(crate) fn datagrams_handled(&mut self, slot: u32) {
+        self.udp_batch.owner = 0;
+        self.requeue_udp(slot);
+    }
+}
+
+impl Batch {
+    /// False when there is no memory for it.
+    pub(super) fn make_buffer(&mut self) -> bool {
+        let wanted = BATCH * STRIDE;
+        if self.buf.len() < wanted {
+            if self.buf.try_reserve_exact(wanted).is_err() {
+                return false;
+            }
+            self.buf.resize(wanted, 0);
+        }
+        true
+    }
+}
+
+impl<K> UdpSocket<K> {
+    fn places(&self) -> UdpPlaces {
+        // A run of datagrams fills up to the largest size, whatever the size of each.
+        let len = if self.features.gro {
+            LARGEST
+        } else {
+            self.max_datagram
+        };
+        UdpPlaces {
+            most: self.batch,
+            stride: STRIDE,
+            len,
+            ipv6: self.ipv6,
+            features: self.features,
+        }
+    }
+
+    /// Concludes from how much a read brought whether there is more, and how much to ask for.
+    fn has_read(&mut self, messages: usize) {
+        if messages < self.batch && !std::mem::take(&mut self.error_reported) {
+            self.readable = false;
+        }
+        if messages == self.batch {
+            self.batch = BATCH.min(self.batch * 4);
+        } else if messages < self.batch / 4 {
+            self.batch /= 4;
+        }
+    }
+
+    /// Drops what came from others before the socket was connected.
+    fn keep_peers(&self, received: &mut Vec<UdpReceived>) {
+        let plain = |a: SocketAddr| (a.ip().to_canonical(), a.port());
+        if let Some(peer) = self.peer {
+            received.retain(|message| plain(message.from) == plain(peer));
+        }
+    }
+}
+
+impl UdpReceived {
+    /// How many datagrams it is; an empty one is one.
+    fn datagrams(&self) -> usize {
+        self.len.div_ceil(self.segment.max(1)).max(1)
+    }
+}
