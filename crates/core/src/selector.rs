@@ -171,7 +171,10 @@ impl Selector {
             let disturbed = self.take_reports(left)?;
             while let Some((slot, told)) = self.watches.next() {
                 selected.extend(self.selected(slot, told));
-                self.told.push(slot);
+                match told {
+                    Told::Ready(_) => self.told.push(slot),
+                    Told::Dead => drop(self.watches.remove(&mut self.sys, slot)),
+                }
             }
             now = self.sys.now();
             if disturbed || !selected.is_empty() || now >= ends_at {

@@ -106,6 +106,9 @@ impl Watches {
             .is_some_and(|old| old.always);
         let always = match sys.watch(fd, key, interest) {
             Ok(()) => false,
+            // Registered for a watch that is gone, which could not be undone: the number was closed
+            // while the file lived on elsewhere, and now it is back.
+            Err(Errno::EXIST) if old.is_none() && sys.rewatch(fd, key, interest).is_ok() => false,
             // Two files can't be told apart.
             Err(Errno::PERM) if !old_is_file => true,
             Err(e) => {

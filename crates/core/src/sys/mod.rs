@@ -37,7 +37,7 @@
 //!     if it is still the one that was made, and only in the process that made it. `unlisten` is
 //!     otherwise `close`. `adopt_listener` owns no file.
 //! 14. **Descriptors of the program are watched by number**, edge-triggered: `watch` answers
-//!     `EEXIST` when this open file is watched under this number already, and `EPERM` when it is of
+//!     `EEXIST` when this open file is registered under this number already, and `EPERM` when it is of
 //!     a kind that is always ready. `rewatch` changes token and interest, and makes what is ready be
 //!     reported once more. It and `probe` fail when the number is closed, or names another open file
 //!     than it did, also one of the system's own; `unwatch` then does nothing. A report says what

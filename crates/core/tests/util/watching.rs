@@ -1,9 +1,13 @@
 //! Turns of a loop, for tests of what watches tell.
 
+use std::io::{PipeWriter, pipe};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use echoloop_core::sys::System;
 use echoloop_core::{Event, EventLoop};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::real::PATIENCE;
 
@@ -26,4 +30,34 @@ pub(crate) fn quiet<S: System>(el: &mut EventLoop<S>) {
         el.poll(Some(Duration::ZERO)).unwrap();
         assert_eq!(el.next_event(), None);
     }
+}
+
+/// A descriptor of the same open file, whose number no other test gets before `lowest` others are
+/// open.
+pub(crate) fn high(fd: OwnedFd, lowest: i32) -> OwnedFd {
+    raise_limit();
+    rustix::io::fcntl_dupfd_cloexec(fd, lowest).unwrap()
+}
+
+/// A pipe whose reading end has a high number.
+pub(crate) fn high_pipe(lowest: i32) -> (OwnedFd, PipeWriter) {
+    let (reader, writer) = pipe().unwrap();
+    (high(reader.into(), lowest), writer)
+}
+
+/// The processor time of this thread.
+pub(crate) fn cpu_time() -> Duration {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap();
+    Duration::new(now.tv_sec() as u64, now.tv_nsec() as u32)
+}
+
+/// Allows as many descriptors as can be had; the tests need 20,000.
+pub(crate) fn raise_limit() {
+    let what = Resource::RLIMIT_NOFILE;
+    let (_, hard) = getrlimit(what).unwrap();
+    setrlimit(what, hard, hard).unwrap();
+    assert!(
+        hard >= 20_000,
+        "no more than {hard} descriptors are allowed"
+    );
 }

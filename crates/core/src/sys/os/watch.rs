@@ -20,7 +20,7 @@ use crate::sys::{Interest, Readiness};
 /// The numbers that are watched, and the second selector.
 #[derive(Default)]
 pub(super) struct Watching {
-    /// One bit for each number.
+    /// One bit for each number that is registered for a watch, or may be still.
     numbers: Vec<u64>,
     second: Option<(Poll, Events)>,
 }
@@ -64,8 +64,9 @@ impl Watching {
     }
 
     pub(super) fn unwatch(&mut self, registry: &Registry, fd: RawFd) {
-        if self.taken(fd) {
-            let _ = registry.deregister(&mut SourceFd(&fd));
+        // What could not be undone is kept in mind: it is ours to take over should it come back.
+        if self.has(fd) && registry.deregister(&mut SourceFd(&fd)).is_ok() {
+            self.taken(fd);
         }
     }
 
