@@ -111,8 +111,10 @@ impl<S: System> EventLoop<S> {
     /// A turn begins, at `now`: picks those whose handlers are to be timed.
     #[inline]
     pub(crate) fn turn_begins(&mut self) {
-        let due = self.deadlines.earliest().is_some_and(|at| at <= self.now);
-        if self.ready.is_empty() && !due && !self.has_work() {
+        if self.ready.is_empty()
+            && !self.has_work()
+            && self.deadlines.earliest().is_none_or(|at| at > self.now)
+        {
             return;
         }
         self.timing.in_turn = true;

@@ -57,19 +57,24 @@ impl<S: System> EventLoop<S> {
 
     fn write_dump(&self, out: &mut String) -> fmt::Result {
         let now = self.sys.now();
-        writeln!(
-            out,
-            "loop {}: {} listeners, {} connections, {} timers, {} watches, {} udp sockets; {} of {} \
-             bytes buffered",
-            self.id().index(),
-            self.listeners.len(),
-            self.conns.len(),
-            self.timers.len(),
-            self.watches.slots.len(),
-            self.udps.len(),
-            self.buffered,
-            self.options.memory_budget
-        )?;
+        let kinds = [
+            ("listeners", self.listeners.len()),
+            ("connections", self.conns.len()),
+            ("timers", self.timers.len()),
+            ("watches", self.watches.slots.len()),
+            ("datagram sockets", self.udps.len()),
+            ("lookups", self.lookups.len()),
+        ];
+        write!(out, "loop {}: ", self.id().index())?;
+        for (kind, n) in kinds.iter().filter(|(_, n)| *n > 0) {
+            write!(out, "{n} {kind}, ")?;
+        }
+        let (buffered, budget) = (self.buffered, self.options.memory_budget);
+        write!(out, "{buffered} of {budget} bytes buffered")?;
+        if self.told_over_budget {
+            out.write_str(", over the budget: nobody is accepted")?;
+        }
+        out.write_char('\n')?;
         self.dump_listeners(out, now)?;
         self.dump_conns(out, now)?;
         self.dump_timers(out, now)?;
