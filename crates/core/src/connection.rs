@@ -316,7 +316,8 @@ impl<'a, S: System> Connection<'a, S> {
     ///
     /// # Errors
     ///
-    /// The system's, and `EOPNOTSUPP` on a Unix socket; the operation names the option.
+    /// The system's, and `EOPNOTSUPP` on a Unix socket; `EBADF` while there is no socket: once the
+    /// connection is dead, and as long as it is being made by name. The operation names the option.
     pub fn set_nodelay(&mut self, on: bool) -> Result<(), Error> {
         self.set_option("set TCP_NODELAY", SocketOption::Nodelay(on))?;
         Arc::make_mut(&mut self.conn_mut().options).nodelay = on;
