@@ -5,6 +5,7 @@
 pub(crate) mod datagrams;
 pub(crate) mod real;
 pub(crate) mod sim;
+pub(crate) mod spy;
 pub(crate) mod watching;
 
 use std::ops::Range;
