@@ -208,12 +208,14 @@ impl<S: System> EventLoop<S> {
         if !listener.in_line {
             listener.in_line = true;
             self.accepting.push_back(slot);
+            self.work_left();
         }
     }
 
     /// A descriptor was closed: starved connects and listeners may go on.
     pub(crate) fn descriptor_freed(&mut self) {
         self.retry_connects(1);
+        self.changed();
         if self.starved_listeners == 0 {
             return;
         }

@@ -67,9 +67,14 @@ impl<S: System> EventLoop<S> {
         }
     }
 
+    /// Somebody is starved, without need by now.
+    pub(crate) fn may_feed(&self) -> bool {
+        !self.starved.is_empty() && !self.over_budget()
+    }
+
     /// Within the budget again, they are read from.
     pub(crate) fn feed_starved(&mut self) {
-        if self.starved.is_empty() || self.over_budget() {
+        if !self.may_feed() {
             return;
         }
         for slot in std::mem::take(&mut self.starved) {

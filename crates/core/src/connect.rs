@@ -211,6 +211,7 @@ impl<S: System> EventLoop<S> {
         if self.deadlines.at(self.connect_retry).is_none() {
             let at = after(self.sys.now(), RETRY);
             self.deadlines.arm(self.connect_retry, at);
+            self.changed();
         }
     }
 
@@ -276,6 +277,7 @@ impl<S: System> EventLoop<S> {
         {
             conn.flags.set(Flags::IN_LINE);
             self.line.push_back(slot);
+            self.work_left();
         }
     }
 }

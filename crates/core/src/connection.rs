@@ -136,6 +136,7 @@ impl<'a, S: System> Connection<'a, S> {
         let n = n.min(conn.unread.len());
         conn.unread.consume(n, &mut el.pool);
         el.buffered -= n;
+        el.changed();
     }
 
     /// Puts bytes back in front of what is received, as `ungetc` does; they are offered again
@@ -171,6 +172,7 @@ impl<'a, S: System> Connection<'a, S> {
             return refused(ErrorKind::OutOfMemory);
         }
         el.buffered += bytes.len();
+        el.changed();
         Ok(())
     }
 

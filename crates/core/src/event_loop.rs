@@ -18,6 +18,7 @@ use crate::gather::Parked;
 use crate::handle::{self, Kind, LoopId};
 use crate::letter::Letter;
 use crate::mailbox::Mailbox;
+use crate::nested::Nesting;
 use crate::race::Attempt;
 use crate::remote::Remote;
 use crate::resolve::Lookup;
@@ -135,6 +136,7 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) stop: bool,
     /// What the kernel reported and was not looked at yet.
     pub(crate) ready: Vec<Ready>,
+    pub(crate) nesting: Nesting,
 }
 
 impl EventLoop<Os> {
@@ -164,6 +166,7 @@ impl<S: System> EventLoop<S> {
         }
         let now = sys.now();
         let mailbox = Arc::new(Mailbox::new(sys.waker(), options.post_capacity));
+        let nesting = Nesting::new(sys.waker());
         Ok(Self {
             sys,
             id,
@@ -211,6 +214,7 @@ impl<S: System> EventLoop<S> {
             posted: VecDeque::new(),
             stop: false,
             ready: Vec::new(),
+            nesting,
         })
     }
 
@@ -225,16 +229,16 @@ impl<S: System> EventLoop<S> {
     ///
     /// The system's, when its selector fails; with a selector of our own it does not.
     pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        self.come_inside();
         self.finish_handler();
         self.turn_ends();
         self.begin_turn();
         let timeout = if self.has_work() {
             Some(Duration::ZERO)
         } else {
-            self.sleep_for(timeout)
+            timeout
         };
-        let timeout = self.watches.sweep(&mut self.sys, self.now, timeout);
-        match self.sys.wait(timeout, &mut self.ready) {
+        match self.sleep(timeout) {
             Ok(()) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(Error::os("poll", e)),
         }
@@ -336,19 +340,6 @@ impl<S: System> EventLoop<S> {
         for key in conns {
             self.begin_close(handle::slot_of(key), CloseReason::ShutDown, Some(deadline));
         }
-    }
-
-    /// How long `poll` may sleep: `timeout`, but not past the next deadline.
-    fn sleep_for(&mut self, timeout: Option<Duration>) -> Option<Duration> {
-        if timeout == Some(Duration::ZERO) {
-            return timeout;
-        }
-        let Some(at) = self.deadlines.earliest() else {
-            return timeout;
-        };
-        // Handlers may have taken their time since the turn began, so the clock is read again.
-        let left = Duration::from_nanos(at.saturating_sub(self.sys.now()));
-        Some(timeout.map_or(left, |t| t.min(left)))
     }
 }
 

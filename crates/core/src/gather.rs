@@ -120,6 +120,7 @@ impl<S: System> EventLoop<S> {
         if !may || self.gatherer == slot || self.parked_bytes.len() > PARKED_MAX {
             return false;
         }
+        self.work_left();
         if self.gatherer != NOBODY {
             self.park();
         }
@@ -309,6 +310,7 @@ impl<S: System> EventLoop<S> {
     /// The gatherer is gone: nothing is to be flushed.
     #[cold]
     fn nothing_gathered(&mut self) -> bool {
+        self.come_inside(); // Or there was none: events are asked for between two turns.
         self.clear_gathered();
         false
     }

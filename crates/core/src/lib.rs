@@ -58,6 +58,7 @@ mod letter;
 mod lifecycle;
 mod mailbox;
 mod metrics;
+mod nested;
 mod options;
 mod pipe;
 mod poll_once;

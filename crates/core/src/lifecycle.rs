@@ -109,6 +109,7 @@ impl<S: System> EventLoop<S> {
         };
         self.arm(slot);
         self.progress_close(slot);
+        self.changed();
         self.requeue(slot);
         self.end_pipe(slot, reason, Some(within));
     }
@@ -268,6 +269,7 @@ impl<S: System> EventLoop<S> {
             .is_none_or(|armed| at < armed)
         {
             self.deadlines.arm(conn.deadline, at);
+            self.changed();
         }
     }
 

@@ -124,6 +124,7 @@ impl<S: System> EventLoop<S> {
             if let Some(lookup) = self.lookups.get_mut(slot) {
                 lookup.deadline = deadline;
             }
+            self.changed();
         }
         Ok(LookupId(key))
     }
@@ -162,6 +163,7 @@ impl<S: System> EventLoop<S> {
         }
         self.sys.cancel_lookup(id.0);
         self.resolved.retain(|key| *key != id.0);
+        self.changed();
         Ok(())
     }
 
@@ -203,6 +205,7 @@ impl<S: System> EventLoop<S> {
         lookup.answer = Some(answer);
         self.deadlines.remove(deadline);
         self.resolved.push_back(key);
+        self.work_left();
     }
 
     pub(crate) fn next_resolved(&mut self) -> Option<LookupId> {

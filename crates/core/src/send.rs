@@ -72,6 +72,7 @@ impl<S: System> EventLoop<S> {
         if !conn.flags.any(Flags::DIRTY) {
             conn.flags.set(Flags::DIRTY);
             self.dirty.push(slot);
+            self.work_left();
         }
     }
 

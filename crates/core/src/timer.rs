@@ -160,6 +160,7 @@ impl<S: System> EventLoop<S> {
     /// does not keep the loop from its connections.
     fn arm_timer(&mut self, slot: u32, at: u64) {
         self.deadlines.arm_timer(slot, at.max(self.now + 1));
+        self.changed();
     }
 
     /// Removes a timer; it does not fire any more, also when it was due already.
@@ -170,6 +171,7 @@ impl<S: System> EventLoop<S> {
     pub fn cancel_timer(&mut self, id: TimerId) -> Result<(), Error> {
         let slot = self.find_timer(id, "cancel timer")?;
         self.deadlines.remove_timer(slot);
+        self.changed();
         self.timers.remove(slot);
         Ok(())
     }

@@ -5,12 +5,12 @@
 //! flags telling what is still to be done. Nearly all events are had the short way, by `next_data`.
 
 use crate::adopt::ADOPTED;
-use crate::conn::{Conn, Flags};
+use crate::conn::{Conn, Flags, NEVER};
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of};
 use crate::letter::Letter;
 use crate::receive::errno_reason;
-use crate::sys::{Ready, System, WAKER};
+use crate::sys::{ALARM, Ready, System, WAKER};
 use crate::{CloseReason, ConnId, Event, ListenerId};
 
 /// Accepts a turn may make, over all listeners.
@@ -38,6 +38,9 @@ pub(crate) enum Current {
 
 /// The slot of no connection. Among the dirty ones it stands in for a handler that is timed.
 pub(crate) const NOBODY: u32 = u32::MAX;
+/// No connection either: the gatherer between the turns of a nested loop, so that the first send
+/// takes the long way and can tell the loop around this one.
+pub(crate) const OUTSIDE: u32 = u32::MAX - 1;
 
 impl<S: System> EventLoop<S> {
     /// Something can be handed out without asking the kernel.
@@ -124,6 +127,7 @@ impl<S: System> EventLoop<S> {
                 let event = self.next_other();
                 if event.is_none() {
                     self.turn_ends();
+                    self.tell_descriptor();
                     return None;
                 }
                 event
@@ -152,6 +156,8 @@ impl<S: System> EventLoop<S> {
         if report.token == WAKER {
             self.stop |= self.mailbox.take(&mut self.posted);
             self.take_answers();
+        } else if report.token == ALARM {
+            self.nesting.alarm = NEVER; // Those that are due are found by the clock.
         } else if kind_of(report.token) == Kind::Listener as u64 {
             self.listener_ready(report.token);
         } else if kind_of(report.token) == Kind::Attempt as u64 {
@@ -239,9 +245,11 @@ impl<S: System> EventLoop<S> {
         if answered || conn.flags.any(Flags::URGENT) {
             conn.flags.set(Flags::IN_LINE);
             self.line.push_back(slot);
+            self.work_left();
         } else if conn.flags.any(Flags::OFFER) || conn.wants_read() {
             conn.flags.set(Flags::IN_LINE);
             self.later.push(slot);
+            self.work_left();
         }
     }
 

@@ -95,7 +95,9 @@ impl<S: System> EventLoop<S> {
     /// which [`Event::WatchDead`] tells too.
     pub fn modify_watch(&mut self, id: WatchId, interest: Interest) -> Result<(), Error> {
         let slot = self.find_watch(id, "modify watch")?;
-        if self.watches.modify(&mut self.sys, slot, interest) {
+        let alive = self.watches.modify(&mut self.sys, slot, interest);
+        self.changed();
+        if alive {
             return Ok(());
         }
         let fd = self.watches.slots.get(slot).map_or(-1, |w| w.fd);
@@ -205,6 +207,7 @@ impl<S: System> EventLoop<S> {
         mode: WatchMode,
     ) -> Result<WatchId, Error> {
         let key = self.watches.add(&mut self.sys, fd, interest, mode, 0)?;
+        self.changed();
         Ok(WatchId(key))
     }
 

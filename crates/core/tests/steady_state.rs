@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use echoloop_core::sys::{Os, Ready, System, Waker};
 use echoloop_core::{
-    Addr, ConnOptions, ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions,
+    Addr, ConnOptions, ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions, TimerSpec,
 };
 use rustix::io::Errno;
 use util::real::{PATIENCE, Real};
@@ -25,10 +25,11 @@ struct Calls {
     register: usize,
     recv: usize,
     send: usize,
+    set_alarm: usize,
 }
 
 thread_local! {
-    static CALLS: std::cell::Cell<Calls> = const { std::cell::Cell::new(Calls { register: 0, recv: 0, send: 0 }) };
+    static CALLS: std::cell::Cell<Calls> = const { std::cell::Cell::new(Calls { register: 0, recv: 0, send: 0, set_alarm: 0 }) };
 }
 
 impl Counting {
@@ -49,6 +50,10 @@ impl System for Counting {
     }
     fn waker(&self) -> Waker {
         self.os.waker()
+    }
+    fn set_alarm(&mut self, at: Option<u64>) -> Result<(), Errno> {
+        self.count(|c| c.set_alarm += 1);
+        self.os.set_alarm(at)
     }
     fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {
         self.count(|c| c.register += 1);
@@ -90,12 +95,16 @@ impl System for Counting {
 
 /// A loop with `n` clients that block, with deadlines.
 fn with_clients(n: usize) -> (Real<Counting>, Vec<TcpStream>) {
+    with_clients_that(n, ConnOptions::default())
+}
+
+fn with_clients_that(n: usize, options: ConnOptions) -> (Real<Counting>, Vec<TcpStream>) {
     let system = Counting {
         os: Os::new(1024).unwrap(),
         calls: Calls::default(),
     };
     let el = EventLoop::with_system(system, LoopOptions::default()).unwrap();
-    let mut real = Real::with_loop(el, ConnOptions::default());
+    let mut real = Real::with_loop(el, options);
     let clients = (0..n).map(|_| {
         let client = real.pair().0;
         client.set_nonblocking(false).unwrap();
@@ -164,6 +173,31 @@ fn a_message_costs_one_recv_and_one_send_and_no_registration() {
         assert_eq!(after.recv - before.recv, ROUNDS * clients.len());
         assert_eq!(after.send - before.send, ROUNDS * clients.len());
     }
+}
+
+#[test]
+fn idle_deadlines_and_timers_that_move_do_not_set_the_alarm_anew() {
+    const ROUNDS: usize = 50;
+    let options = ConnOptions {
+        idle_timeout: Some(PATIENCE * 2),
+        ..ConnOptions::default()
+    };
+    let (mut real, mut clients) = with_clients_that(20, options);
+    let far = TimerSpec::after(PATIENCE);
+    let timer = real.el.add_timer(far).unwrap();
+    for _ in 0..2 {
+        round(&mut real, &mut clients, &mut [5; 64], echo_whole);
+    }
+    let before = CALLS.get();
+    for _ in 0..ROUNDS {
+        real.el.rearm_timer(timer, PATIENCE).unwrap();
+        let brief = real.el.add_timer(far).unwrap();
+        round(&mut real, &mut clients, &mut [5; 64], echo_whole);
+        real.el.cancel_timer(brief).unwrap();
+    }
+    let after = CALLS.get();
+    assert_eq!(after.set_alarm, before.set_alarm);
+    assert_eq!(after.send - before.send, ROUNDS * clients.len());
 }
 
 #[test]

@@ -43,6 +43,10 @@
 //!     than it did, also one of the system's own; `unwatch` then does nothing. A report says what
 //!     poll(2) would (bits as named in `Readiness`), save that with `PRIORITY` it may say `READABLE`,
 //!     and with both `ERROR` and `WRITABLE` hang-up, for nothing: `look_again` knows, if it can.
+//! 15. **At the time of `set_alarm`, never before, `wait` returns** with a report of [`ALARM`],
+//!     once, and the system's own descriptor is readable until that report was handed out. Setting
+//!     the alarm anew, or to `None`, takes back one that was not handed out. A system without an
+//!     alarm answers `ENOSYS`; then timers are as fine as the timeouts of `wait`.
 //!
 //! Datagrams have a contract of their own, at the top of `sys/udp.rs`.
 //!
@@ -91,11 +95,14 @@ use crate::{
 
 /// The token by which `wait` reports that a [`Waker`] was used.
 pub(crate) const WAKER: u64 = 0;
+/// The token by which `wait` reports that the alarm went off.
+pub(crate) const ALARM: u64 = 2;
 
 /// One report of readiness.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
-    /// The token the socket was registered with, or 0 for the waker.
+    /// The token the socket was registered with, which is odd, or an even one for what the system
+    /// tells of itself: 0 for the waker, 2 for the alarm.
     pub token: u64,
     /// What the socket is ready for.
     pub readiness: Readiness,
@@ -137,6 +144,9 @@ pub trait System {
     fn now(&self) -> u64;
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno>;
     fn waker(&self) -> Waker;
+    fn set_alarm(&mut self, _at: Option<u64>) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
     fn register(&mut self, socket: &Self::Socket, token: u64) -> Result<(), Errno>;
 
     fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<Self::Socket, Errno>;

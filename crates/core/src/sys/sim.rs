@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -93,6 +93,7 @@ impl Sim {
     pub fn new(options: SimOptions) -> Self {
         let net = Net {
             clock: 1,
+            alarm: None,
             // Not the numbers of a test that uses the same seed.
             random: Random::new(options.seed ^ 0x51b),
             options,
@@ -162,6 +163,16 @@ impl Sim {
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         self.net.borrow_mut().clock += by.as_nanos() as u64;
+    }
+
+    /// Whether a `wait` would report something: what the descriptor of a real system tells.
+    #[must_use]
+    pub fn readable(&self) -> bool {
+        let net = self.net.borrow();
+        self.woken.load(Ordering::Relaxed)
+            || net.alarm.is_some_and(|at| at <= net.clock)
+            || net.answers_wait()
+            || (0..net.sockets.len()).any(|index| net.edges(index).is_some())
     }
 
     /// Sockets that are open on the loop's side, listeners included.

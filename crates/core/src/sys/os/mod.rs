@@ -4,6 +4,7 @@
 //! which does; `sendmsg` and `send` with MSG_NOSIGNAL do not. Descriptors are close-on-exec.
 
 mod adopt;
+mod alarm;
 mod datagrams;
 mod options;
 mod resolver;
@@ -30,6 +31,7 @@ use rustix::net::{
     SocketFlags, sockopt,
 };
 
+use self::alarm::Alarm;
 use self::options::Outcome;
 use self::unix::SocketFile;
 use self::watch::Watching;
@@ -46,6 +48,7 @@ pub struct Os {
     registry: Registry,
     events: Events,
     waker: Arc<mio::Waker>,
+    alarm: Alarm,
     /// Files of the Unix listeners, with the listeners' descriptors.
     files: Vec<(RawFd, SocketFile)>,
     refused_option: Option<&'static str>,
@@ -65,9 +68,11 @@ impl Os {
         let poll = Poll::new().map_err(errno)?;
         let registry = poll.registry().try_clone().map_err(errno)?;
         let waker = mio::Waker::new(&registry, Token(WAKER as usize)).map_err(errno)?;
+        let alarm = Alarm::new(&registry).map_err(errno)?;
         Ok(Self {
             poll,
             registry,
+            alarm,
             events: Events::with_capacity(events_per_turn),
             waker: Arc::new(waker),
             watching: Watching::default(),
@@ -83,6 +88,13 @@ impl Os {
             self.refused_option = failed.option;
             failed.errno
         })
+    }
+}
+
+/// The selector itself, which other selectors can watch.
+impl AsFd for Os {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.registry.as_fd()
     }
 }
 
@@ -123,6 +135,10 @@ impl System for Os {
             // The only failure is a full eventfd counter, and then the loop is awake anyway.
             let _ = waker.wake();
         })
+    }
+
+    fn set_alarm(&mut self, at: Option<u64>) -> Result<(), Errno> {
+        self.alarm.set(at)
     }
 
     fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {

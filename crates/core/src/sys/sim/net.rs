@@ -14,6 +14,7 @@ use crate::sys::{Random, Readiness, Ready};
 
 pub(super) struct Net {
     pub(super) clock: u64,
+    pub(super) alarm: Option<u64>,
     pub(super) random: Random,
     pub(super) options: SimOptions,
     pub(super) sockets: Vec<Socket>,
@@ -104,25 +105,43 @@ impl Net {
 
     /// What is to be reported of a socket, if anything.
     pub(super) fn readiness(&mut self, index: usize) -> Option<Ready> {
-        let (room, clock) = (self.options.buffer, self.clock);
+        let edges = self.edges(index)?;
         let s = &mut self.sockets[index];
-        let answered = !s.silent && s.answers_at <= clock;
-        let token = s.token.filter(|_| s.open && answered)?;
-        let failed = (s.reset || s.refused) && !s.told_end;
-        let ended = s.peer_finished && !s.told_end;
-        let readable = s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty());
-        let writable = s.write_armed && s.to_peer.len() < room && s.listener.is_none();
-        if !(failed || ended || readable || writable) {
-            return None;
-        }
-        s.read_armed &= !readable;
-        s.write_armed &= !writable;
-        s.told_end |= failed || ended;
+        s.read_armed &= !edges.readable;
+        s.write_armed &= !edges.writable;
+        s.told_end |= edges.failed || edges.ended;
         let readiness = Readiness::default()
-            .and(Readiness::READABLE, readable)
-            .and(Readiness::WRITABLE, writable)
-            .and(Readiness::READ_CLOSED, ended)
-            .and(Readiness::ERROR, failed);
-        Some(Ready { token, readiness })
+            .and(Readiness::READABLE, edges.readable)
+            .and(Readiness::WRITABLE, edges.writable)
+            .and(Readiness::READ_CLOSED, edges.ended)
+            .and(Readiness::ERROR, edges.failed);
+        Some(Ready {
+            token: edges.token,
+            readiness,
+        })
     }
+
+    /// What the next `readiness` of a socket reports, if anything.
+    pub(super) fn edges(&self, index: usize) -> Option<Edges> {
+        let room = self.options.buffer;
+        let s = &self.sockets[index];
+        let answered = !s.silent && s.answers_at <= self.clock;
+        let edges = Edges {
+            token: s.token.filter(|_| s.open && answered)?,
+            failed: (s.reset || s.refused) && !s.told_end,
+            ended: s.peer_finished && !s.told_end,
+            readable: s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty()),
+            writable: s.write_armed && s.to_peer.len() < room && s.listener.is_none(),
+        };
+        (edges.failed || edges.ended || edges.readable || edges.writable).then_some(edges)
+    }
+}
+
+/// What has changed at a socket since it was reported.
+pub(super) struct Edges {
+    token: u64,
+    failed: bool,
+    ended: bool,
+    readable: bool,
+    writable: bool,
 }

@@ -139,6 +139,12 @@ impl Net {
         came.map(|l| l.told = true).count() > 0
     }
 
+    /// Answers came in that `answers_came` has not told of.
+    pub(super) fn answers_wait(&self) -> bool {
+        let mut lookups = self.roads.lookups.iter();
+        lookups.any(|l| l.due <= self.clock && !l.told)
+    }
+
     /// When the next planned thing happens.
     pub(super) fn next_plan(&self) -> Option<u64> {
         let sockets = self.sockets.iter().filter(|s| s.open && !s.silent);

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::net::Plan;
 use super::roads::Meets;
 use super::{Sim, SimSocket};
-use crate::sys::{Answer, Readiness, Ready, System, WAKER, Waker};
+use crate::sys::{ALARM, Answer, Readiness, Ready, System, WAKER, Waker};
 use crate::{Addr, ConnectOptions, ListenOptions};
 
 impl System for Sim {
@@ -42,7 +42,17 @@ impl System for Sim {
         if ready.is_empty() {
             let step = timeout.map_or(1_000_000, |t| t.as_nanos() as u64);
             let plan = net.next_plan().map_or(u64::MAX, |at| at - net.clock);
-            net.clock += step.min(plan);
+            let alarm = net
+                .alarm
+                .map_or(u64::MAX, |at| at.saturating_sub(net.clock));
+            net.clock += step.min(plan).min(alarm);
+        }
+        if net.alarm.is_some_and(|at| at <= net.clock) {
+            net.alarm = None;
+            ready.push(Ready {
+                token: ALARM,
+                readiness: Readiness::READABLE,
+            });
         }
         Ok(())
     }
@@ -50,6 +60,11 @@ impl System for Sim {
     fn waker(&self) -> Waker {
         let woken = Arc::clone(&self.woken);
         Arc::new(move || woken.store(true, Ordering::Relaxed))
+    }
+
+    fn set_alarm(&mut self, at: Option<u64>) -> Result<(), Errno> {
+        self.net.borrow_mut().alarm = at;
+        Ok(())
     }
 
     fn register(&mut self, socket: &SimSocket, token: u64) -> Result<(), Errno> {
