@@ -179,6 +179,7 @@ impl<S: System> EventLoop<S> {
     pub(crate) fn attempt_ready(&mut self, report: Ready) {
         let answer = Readiness::WRITABLE.0 | (Readiness::ERROR.0 & !Readiness::READ_CLOSED.0);
         let found = self.attempts.find(report.token);
+        self.counters.stale_events += u64::from(found.is_none());
         let Some(slot) = found.filter(|_| report.readiness.0 & answer != 0) else {
             return;
         };

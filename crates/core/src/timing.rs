@@ -197,11 +197,18 @@ mod tests {
     fn a_report_for_what_has_ended_is_dropped_and_counted() {
         let sim = Sim::new(SimOptions::kind(1));
         let mut el = EventLoop::with_system(sim, LoopOptions::default()).unwrap();
-        let (conn, listener) = (el.id().handle(Kind::Conn), el.id().handle(Kind::Listener));
-        let readiness = Readiness::READABLE;
+        let (readiness, id) = (Readiness::READABLE, el.id());
+        let kinds = [
+            Kind::Conn,
+            Kind::Listener,
+            Kind::Attempt,
+            Kind::Watch,
+            Kind::Udp,
+        ];
+        let tokens = kinds.map(|kind| id.handle(kind));
         el.ready
-            .extend([conn, listener].map(|token| Ready { token, readiness }));
+            .extend(tokens.map(|token| Ready { token, readiness }));
         assert_eq!(el.next_event(), None);
-        assert_eq!(el.counters().stale_events, 2);
+        assert_eq!(el.counters().stale_events, 5);
     }
 }
