@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use echoloop_core::sys::System;
-use echoloop_core::{Event, EventLoop};
+use echoloop_core::{Event, EventLoop, Readiness, WatchId};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -29,6 +29,19 @@ pub(crate) fn quiet<S: System>(el: &mut EventLoop<S>) {
     for _ in 0..4 {
         el.poll(Some(Duration::ZERO)).unwrap();
         assert_eq!(el.next_event(), None);
+    }
+}
+
+/// What a turn told of `watch`; of others nothing may come.
+pub(crate) fn told<S: System>(el: &mut EventLoop<S>, watch: WatchId) -> Readiness {
+    match turn(el)[..] {
+        [
+            Event::Watch {
+                watch: w,
+                readiness,
+            },
+        ] if w == watch => readiness,
+        ref other => panic!("not one event of the watch: {other:?}"),
     }
 }
 
