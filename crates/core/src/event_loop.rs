@@ -22,6 +22,7 @@ use crate::nested::Nesting;
 use crate::race::Attempt;
 use crate::remote::Remote;
 use crate::resolve::Lookup;
+use crate::signal::Signals;
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
 use crate::timer::Timer;
@@ -80,6 +81,7 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) lookups: Slots<Lookup>,
     pub(crate) attempts: Slots<Attempt<S::Socket>>,
     pub(crate) udps: Slots<UdpSocket<S::Socket>>,
+    pub(crate) signals: Signals,
     pub(crate) udp_work: UdpWork,
     pub(crate) udp_batch: Batch,
     pub(crate) deadlines: Deadlines,
@@ -179,6 +181,7 @@ impl<S: System> EventLoop<S> {
             lookups: Slots::new(Kind::Lookup, id),
             attempts: Slots::new(Kind::Attempt, id),
             udps: Slots::new(Kind::Udp, id),
+            signals: Signals::new(id),
             udp_work: UdpWork::default(),
             udp_batch: Batch::default(),
             deadlines: Deadlines::default(),
@@ -313,6 +316,7 @@ impl<S: System> EventLoop<S> {
             + self.watches.slots.len()
             + self.lookups.len()
             + self.udps.len()
+            + self.signals.slots.len()
     }
 
     /// Bytes queued and unread in all connections together.
@@ -355,7 +359,8 @@ impl<S: System> Drop for EventLoop<S> {
             .max(self.watches.slots.last_generation())
             .max(self.lookups.last_generation())
             .max(self.attempts.last_generation())
-            .max(self.udps.last_generation());
+            .max(self.udps.last_generation())
+            .max(self.signals.slots.last_generation());
         handle::release_loop(self.id, last);
     }
 }

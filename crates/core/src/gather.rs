@@ -15,7 +15,7 @@ use crate::conn::Flags;
 use crate::event_loop::EventLoop;
 use crate::send::{DIRECT, refused};
 use crate::sys::System;
-use crate::turn::{Current, NOBODY};
+use crate::turn::{Current, NOBODY, OUTSIDE};
 use crate::{CloseReason, ConnId, Error, ErrorKind};
 
 /// The most that is gathered for one connection; what goes beyond takes the way of large sends.
@@ -121,7 +121,7 @@ impl<S: System> EventLoop<S> {
             return false;
         }
         self.work_left();
-        if self.gatherer != NOBODY {
+        if !matches!(self.gatherer, NOBODY | OUTSIDE) {
             self.park();
         }
         self.gatherer = slot;

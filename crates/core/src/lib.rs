@@ -71,6 +71,7 @@ mod schedule;
 mod select;
 mod selector;
 mod send;
+mod signal;
 mod slots;
 mod sweep;
 mod sync;

@@ -41,6 +41,13 @@ impl Nesting {
             waker,
         }
     }
+
+    /// [`work_left`](EventLoop::work_left), for who has but a part of the loop.
+    pub(crate) fn work_left(&mut self) {
+        if std::mem::take(&mut self.outside) {
+            (self.waker)();
+        }
+    }
 }
 
 impl<S: System + AsFd> EventLoop<S> {
@@ -147,6 +154,7 @@ impl<S: System> EventLoop<S> {
             || !self.dirty.is_empty()
             || !self.ready.is_empty()
             || !self.later.is_empty()
+            || !self.udp_work.later.is_empty()
             || self.may_feed()
             || self.has_work()
     }

@@ -10,7 +10,7 @@ use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of};
 use crate::letter::Letter;
 use crate::receive::errno_reason;
-use crate::sys::{ALARM, Ready, System, WAKER};
+use crate::sys::{ALARM, Ready, SIGNALS, System, WAKER};
 use crate::{CloseReason, ConnId, Event, ListenerId};
 
 /// Accepts a turn may make, over all listeners.
@@ -54,6 +54,7 @@ impl<S: System> EventLoop<S> {
             && self.resolved.is_empty()
             && self.connect_retries == 0
             && !self.udp_has_work()
+            && !self.signals.has_work()
             && !self.stop)
     }
 
@@ -158,6 +159,8 @@ impl<S: System> EventLoop<S> {
             self.take_answers();
         } else if report.token == ALARM {
             self.nesting.alarm = NEVER; // Those that are due are found by the clock.
+        } else if report.token == SIGNALS {
+            self.signals_came();
         } else if kind_of(report.token) == Kind::Listener as u64 {
             self.listener_ready(report.token);
         } else if kind_of(report.token) == Kind::Attempt as u64 {
@@ -372,6 +375,9 @@ impl<S: System> EventLoop<S> {
         }
         if std::mem::take(&mut self.stop) {
             return Some(Event::Stop);
+        }
+        if let Some(event) = self.next_signal() {
+            return Some(event);
         }
         if let Some(event) = self.next_timer() {
             return Some(event);

@@ -47,6 +47,9 @@
 //!     once, and the system's own descriptor is readable until that report was handed out. Setting
 //!     the alarm anew, or to `None`, takes back one that was not handed out. A system without an
 //!     alarm answers `ENOSYS`; then timers are as fine as the timeouts of `wait`.
+//! 16. **After `watch_signal`, at most once for each number, a signal is reported** by [`SIGNALS`]
+//!     and then handed out by `take_signals`, several of a number once, none never. `EINVAL` is for
+//!     what is no signal or can't be watched; then nothing was touched.
 //!
 //! Datagrams have a contract of their own, at the top of `sys/udp.rs`.
 //!
@@ -97,12 +100,14 @@ use crate::{
 pub(crate) const WAKER: u64 = 0;
 /// The token by which `wait` reports that the alarm went off.
 pub(crate) const ALARM: u64 = 2;
+/// The token by which `wait` reports that signals came.
+pub(crate) const SIGNALS: u64 = 4;
 
 /// One report of readiness.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
     /// The token the socket was registered with, which is odd, or an even one for what the system
-    /// tells of itself: 0 for the waker, 2 for the alarm.
+    /// tells of itself: 0 for the waker, 2 for the alarm, 4 for signals.
     pub token: u64,
     /// What the socket is ready for.
     pub readiness: Readiness,
@@ -147,6 +152,11 @@ pub trait System {
     fn set_alarm(&mut self, _at: Option<u64>) -> Result<(), Errno> {
         Err(Errno::NOSYS)
     }
+    fn watch_signal(&mut self, _number: i32) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn unwatch_signal(&mut self, _number: i32) {}
+    fn take_signals(&mut self, _into: &mut Vec<i32>) {}
     fn register(&mut self, socket: &Self::Socket, token: u64) -> Result<(), Errno>;
 
     fn listen(&mut self, addr: &Addr, options: &ListenOptions) -> Result<Self::Socket, Errno>;

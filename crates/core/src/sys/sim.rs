@@ -94,6 +94,8 @@ impl Sim {
         let net = Net {
             clock: 1,
             alarm: None,
+            signals: Vec::new(),
+            signalled: false,
             // Not the numbers of a test that uses the same seed.
             random: Random::new(options.seed ^ 0x51b),
             options,
@@ -165,12 +167,23 @@ impl Sim {
         self.net.borrow_mut().clock += by.as_nanos() as u64;
     }
 
+    /// Lets a signal arrive, which does nothing if nobody watches it.
+    pub fn raise(&self, number: i32) {
+        let net = &mut *self.net.borrow_mut();
+        for (watched, came) in &mut net.signals {
+            if *watched == number {
+                (*came, net.signalled) = (true, true);
+            }
+        }
+    }
+
     /// Whether a `wait` would report something: what the descriptor of a real system tells.
     #[must_use]
     pub fn readable(&self) -> bool {
         let net = self.net.borrow();
         self.woken.load(Ordering::Relaxed)
             || net.alarm.is_some_and(|at| at <= net.clock)
+            || net.signalled
             || net.answers_wait()
             || (0..net.sockets.len()).any(|index| net.edges(index).is_some())
     }

@@ -64,7 +64,7 @@ pub(crate) struct UdpWork {
     /// Sockets that want a visit in this turn.
     line: VecDeque<u32>,
     /// Sockets that had their read in this turn and may have more.
-    later: Vec<u32>,
+    pub(crate) later: Vec<u32>,
     /// Sockets with datagrams sent since the last flush.
     dirty: Vec<u32>,
     plan: Vec<UdpSend>,
@@ -244,6 +244,7 @@ impl<S: System> EventLoop<S> {
             udp.in_line = true;
             self.udp_work.later.push(slot);
         }
+        self.changed();
     }
 
     /// Sends what was sent to UDP sockets in this handler.

@@ -14,6 +14,7 @@ use super::receive::{BATCH, Batch};
 use super::{UdpSocket, UdpWork};
 use crate::buffer::Pool;
 use crate::event_loop::EventLoop;
+use crate::nested::Nesting;
 use crate::sys::{Os, System, UdpSend};
 use crate::turn::NOBODY;
 use crate::{Counters, Error, ErrorKind};
@@ -35,6 +36,7 @@ pub struct UdpSender<'a, S: System = Os> {
     work: &'a mut UdpWork,
     /// What the loop looks at when a handler ends.
     dirty: &'a mut Vec<u32>,
+    nesting: &'a mut Nesting,
     pool: &'a mut Pool,
     buffered: &'a mut usize,
     budget: usize,
@@ -54,6 +56,7 @@ impl<S: System> EventLoop<S> {
             slot,
             work: &mut self.udp_work,
             dirty: &mut self.dirty,
+            nesting: &mut self.nesting,
             pool: &mut self.pool,
             buffered: &mut self.buffered,
             budget: self.options.memory_budget,
@@ -189,6 +192,7 @@ impl<S: System> UdpSender<'_, S> {
             self.udp.dirty = true;
             self.work.dirty.push(self.slot);
             self.dirty.push(NOBODY); // So that the end of the handler looks here.
+            self.nesting.work_left();
         }
         let queue = &self.udp.queue;
         if queue.len() >= GATHER || queue.cost() >= GATHER_COST {

@@ -9,6 +9,7 @@ mod datagrams;
 mod options;
 mod resolver;
 mod shortage;
+mod signal;
 mod tcp;
 mod udp;
 mod unix;
@@ -33,6 +34,7 @@ use rustix::net::{
 
 use self::alarm::Alarm;
 use self::options::Outcome;
+use self::signal::Signals;
 use self::unix::SocketFile;
 use self::watch::Watching;
 use crate::handle::{Kind, kind_of};
@@ -49,6 +51,8 @@ pub struct Os {
     events: Events,
     waker: Arc<mio::Waker>,
     alarm: Alarm,
+    /// Made by the first signal that is watched.
+    signals: Option<Signals>,
     /// Files of the Unix listeners, with the listeners' descriptors.
     files: Vec<(RawFd, SocketFile)>,
     refused_option: Option<&'static str>,
@@ -73,6 +77,7 @@ impl Os {
             poll,
             registry,
             alarm,
+            signals: None,
             events: Events::with_capacity(events_per_turn),
             waker: Arc::new(waker),
             watching: Watching::default(),
@@ -139,6 +144,29 @@ impl System for Os {
 
     fn set_alarm(&mut self, at: Option<u64>) -> Result<(), Errno> {
         self.alarm.set(at)
+    }
+
+    fn watch_signal(&mut self, number: i32) -> Result<(), Errno> {
+        if !Signals::is_allowed(number) {
+            return Err(Errno::INVAL);
+        }
+        let signals = match &mut self.signals {
+            Some(signals) => signals,
+            none => none.insert(Signals::new(&self.registry).map_err(errno)?),
+        };
+        signals.watch(number).map_err(errno)
+    }
+
+    fn unwatch_signal(&mut self, number: i32) {
+        if let Some(signals) = &mut self.signals {
+            signals.unwatch(number);
+        }
+    }
+
+    fn take_signals(&mut self, into: &mut Vec<i32>) {
+        if let Some(signals) = &mut self.signals {
+            signals.take(into);
+        }
     }
 
     fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {

@@ -15,6 +15,10 @@ use crate::sys::{Random, Readiness, Ready};
 pub(super) struct Net {
     pub(super) clock: u64,
     pub(super) alarm: Option<u64>,
+    /// Signals that are watched, and whether each came.
+    pub(super) signals: Vec<(i32, bool)>,
+    /// A signal is to be reported.
+    pub(super) signalled: bool,
     pub(super) random: Random,
     pub(super) options: SimOptions,
     pub(super) sockets: Vec<Socket>,

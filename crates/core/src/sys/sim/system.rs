@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::net::Plan;
 use super::roads::Meets;
 use super::{Sim, SimSocket};
-use crate::sys::{ALARM, Answer, Readiness, Ready, System, WAKER, Waker};
+use crate::sys::{ALARM, Answer, Readiness, Ready, SIGNALS, System, WAKER, Waker};
 use crate::{Addr, ConnectOptions, ListenOptions};
 
 impl System for Sim {
@@ -29,6 +29,12 @@ impl System for Sim {
         if self.woken.swap(false, Ordering::Relaxed) | net.answers_came() {
             ready.push(Ready {
                 token: WAKER,
+                readiness: Readiness::READABLE,
+            });
+        }
+        if std::mem::take(&mut net.signalled) {
+            ready.push(Ready {
+                token: SIGNALS,
                 readiness: Readiness::READABLE,
             });
         }
@@ -60,6 +66,21 @@ impl System for Sim {
     fn waker(&self) -> Waker {
         let woken = Arc::clone(&self.woken);
         Arc::new(move || woken.store(true, Ordering::Relaxed))
+    }
+
+    fn watch_signal(&mut self, number: i32) -> Result<(), Errno> {
+        self.net.borrow_mut().signals.push((number, false));
+        Ok(())
+    }
+
+    fn unwatch_signal(&mut self, number: i32) {
+        self.net.borrow_mut().signals.retain(|s| s.0 != number);
+    }
+
+    fn take_signals(&mut self, into: &mut Vec<i32>) {
+        let net = &mut *self.net.borrow_mut();
+        let came = net.signals.iter_mut();
+        into.extend(came.filter_map(|s| std::mem::take(&mut s.1).then_some(s.0)));
     }
 
     fn set_alarm(&mut self, at: Option<u64>) -> Result<(), Errno> {
