@@ -4,6 +4,7 @@
 
 pub(crate) mod datagrams;
 pub(crate) mod real;
+pub(crate) mod roads;
 pub(crate) mod sim;
 pub(crate) mod spy;
 pub(crate) mod watching;
