@@ -73,7 +73,7 @@ impl<'a, S: System> Connection<'a, S> {
 
     /// The addresses that a connect by name has tried so far, in order; the list is good until the
     /// handler of `Connected` or `Closed` ends. Empty for a connect to an address, which tries
-    /// just that.
+    /// just that, unless it had to wait.
     #[must_use]
     pub fn attempts(&self) -> &[Attempted] {
         let race = self.conn().race.as_ref();

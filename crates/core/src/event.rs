@@ -40,7 +40,8 @@ pub enum Event {
     ConnectPaused {
         /// The connection.
         conn: ConnId,
-        /// The error number: `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `EADDRNOTAVAIL`, `EAGAIN`.
+        /// The error number: `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`, `ENOSPC` (of watches, epoll(7)),
+        /// `EADDRNOTAVAIL` or `EADDRINUSE` (no port is free), `EAGAIN` (a full backlog, unix(7)).
         errno: i32,
     },
     /// Bytes arrived: [`Connection::received`](crate::Connection::received) has them, together
@@ -163,7 +164,8 @@ pub enum CloseReason {
     PeerFinished,
     /// The peer reset the connection (`ECONNRESET` or `EPIPE`).
     Reset,
-    /// [`connect`](crate::EventLoop::connect) failed with this error number.
+    /// [`connect`](crate::EventLoop::connect) failed with this error number; of several tries, the
+    /// most telling.
     ConnectFailed(i32),
     /// The name to connect to could not be resolved.
     ResolveFailed(ResolveError),

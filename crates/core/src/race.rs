@@ -25,7 +25,7 @@ const MOST: usize = 64;
 /// Bounds of the delay between two tries, RFC 8305, 8.
 const DELAYS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
 
-/// One address that a connect has tried.
+/// One address that a connect has tried, of [`Connection::attempts`](crate::Connection::attempts).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Attempted {
     /// The address.
