@@ -186,6 +186,44 @@ fn an_adopted_descriptor_is_closed_with_its_watch_or_given_back() {
 }
 
 #[test]
+fn a_loop_is_watched_by_another_and_tells_what_it_watches_itself() {
+    let (mut reader, mut writer) = pipe().unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let (mut outer, mut inner) = (new_loop(), new_loop());
+    let inside = inner
+        .watch(&reader, Interest::READABLE, WatchMode::Level)
+        .unwrap();
+    let nested = outer
+        .watch(&inner.descriptor(), Interest::READABLE, WatchMode::Level)
+        .unwrap();
+    quiet(&mut outer);
+    let both = |outer: &mut EventLoop, inner: &mut EventLoop| {
+        assert!(told(outer, nested).is_readable());
+        inner.poll(Some(Duration::ZERO)).unwrap();
+        std::iter::from_fn(|| inner.next_event()).collect::<Vec<Event>>()
+    };
+    writer.write_all(b"x").unwrap();
+    let readiness = Readiness::READABLE;
+    let watch = inside;
+    for _ in 0..3 {
+        let events = both(&mut outer, &mut inner);
+        assert_eq!(events, [Event::Watch { watch, readiness }], "still ready");
+    }
+    reader.read_exact(&mut [0]).unwrap();
+    quiet(&mut outer);
+    // From outside of any turn of the inner loop.
+    let watch = inner
+        .watch(&null, Interest::READABLE, WatchMode::OneShot)
+        .unwrap();
+    for _ in 0..2 {
+        let events = both(&mut outer, &mut inner);
+        assert_eq!(events, [Event::Watch { watch, readiness }]);
+        quiet(&mut outer);
+        inner.modify_watch(watch, Interest::READABLE).unwrap();
+    }
+}
+
+#[test]
 fn any_wrong_handle_of_a_watch_is_bad_handle() {
     let (reader, _writer) = pipe().unwrap();
     let mut el = new_loop();
