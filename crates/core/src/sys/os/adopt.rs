@@ -24,7 +24,7 @@ pub(super) fn check(socket: BorrowedFd<'_>, options: &ConnOptions) -> Outcome<Ad
     let peer = rustix::net::getpeername(socket)?.ok_or(Errno::NOTCONN)?;
     let peer = known_addr(peer).ok_or(Errno::AFNOSUPPORT)?;
     prepare(socket)?;
-    options::tune(socket, options)?;
+    options::tune(socket, sockopt::socket_domain(socket)?, options)?;
     Ok(peer)
 }
 
@@ -40,7 +40,7 @@ pub(super) fn listener(fd: OwnedFd, options: &ListenOptions) -> Outcome<OwnedFd>
         return Err(Errno::INVAL.into());
     }
     prepare(fd.as_fd())?;
-    options::tune_listener(fd.as_fd(), options)?;
+    options::tune_listener(fd.as_fd(), family, options)?;
     Ok(fd)
 }
 

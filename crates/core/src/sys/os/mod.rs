@@ -252,7 +252,8 @@ impl System for Os {
     }
 
     fn tune(&mut self, socket: &OwnedFd, options: &ConnOptions) -> Result<(), Errno> {
-        self.answer(options::tune(socket.as_fd(), options))
+        let family = sockopt::socket_domain(socket)?;
+        self.answer(options::tune(socket.as_fd(), family, options))
     }
 
     fn set(&mut self, socket: &OwnedFd, option: SocketOption) -> Result<(), Errno> {

@@ -41,7 +41,7 @@ impl From<std::io::Error> for Failed {
 }
 
 /// What [`ConnOptions`] say about the socket; `None` leaves it as it is.
-pub(super) fn tune(fd: BorrowedFd<'_>, options: &ConnOptions) -> Outcome {
+pub(super) fn tune(fd: BorrowedFd<'_>, family: AddressFamily, options: &ConnOptions) -> Outcome {
     let most = i32::MAX as usize;
     if let Some(size) = options.send_buffer {
         let set = sockopt::set_socket_send_buffer_size(fd, size.min(most));
@@ -51,7 +51,6 @@ pub(super) fn tune(fd: BorrowedFd<'_>, options: &ConnOptions) -> Outcome {
         let set = sockopt::set_socket_recv_buffer_size(fd, size.min(most));
         named("set SO_RCVBUF", set)?;
     }
-    let family = sockopt::socket_domain(fd)?;
     if family == AddressFamily::UNIX {
         return Ok(());
     }
@@ -76,9 +75,13 @@ pub(super) fn tune(fd: BorrowedFd<'_>, options: &ConnOptions) -> Outcome {
 }
 
 /// What only listeners have, save for the address's own options.
-pub(super) fn tune_listener(fd: BorrowedFd<'_>, options: &ListenOptions) -> Outcome {
-    tune(fd, &options.conn)?;
-    if sockopt::socket_domain(fd)? == AddressFamily::UNIX {
+pub(super) fn tune_listener(
+    fd: BorrowedFd<'_>,
+    family: AddressFamily,
+    options: &ListenOptions,
+) -> Outcome {
+    tune(fd, family, &options.conn)?;
+    if family == AddressFamily::UNIX {
         return Ok(());
     }
     if let Some(delay) = options.defer_accept {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
+use rustix::net::AddressFamily;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::errno;
@@ -27,7 +28,7 @@ pub(super) fn listen(addr: SocketAddr, options: &ListenOptions) -> Outcome<Owned
     if let Some(device) = &options.device {
         options::bind_to_device(fd, device)?;
     }
-    options::tune_listener(fd, options)?;
+    options::tune_listener(fd, family(addr), options)?;
     socket.bind(&addr.into())?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
@@ -38,13 +39,21 @@ pub(super) fn connect(addr: SocketAddr, options: &ConnectOptions) -> Outcome<Own
     if let Some(device) = &options.device {
         options::bind_to_device(socket.as_fd(), device)?;
     }
-    options::tune(socket.as_fd(), &options.conn)?;
+    options::tune(socket.as_fd(), family(addr), &options.conn)?;
     if let Some(local) = options.local {
         socket.bind(&local.into())?;
     }
     match rustix::net::connect(&socket, &addr) {
         Ok(()) | Err(Errno::INPROGRESS | Errno::INTR) => Ok(socket.into()),
         Err(e) => Err(e.into()),
+    }
+}
+
+fn family(addr: SocketAddr) -> AddressFamily {
+    if addr.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
-use rustix::net::SocketAddrUnix;
+use rustix::net::{AddressFamily, SocketAddrUnix};
 use socket2::{Domain, Socket, Type};
 
 use super::options::{self, Outcome};
@@ -55,7 +55,7 @@ pub(super) fn listen(
 ) -> Outcome<(OwnedFd, Option<SocketFile>)> {
     let name = socket_name(addr)?;
     let socket = open(Type::STREAM)?;
-    options::tune_listener(socket.as_fd(), options)?;
+    options::tune_listener(socket.as_fd(), AddressFamily::UNIX, options)?;
     let file = match addr.as_path() {
         Some(path) => Some(bind_path(&socket, path, &name, options.unix_mode)?),
         None => {
@@ -75,7 +75,7 @@ pub(super) fn connect(addr: &UnixAddr, options: &ConnectOptions) -> Outcome<Owne
     }
     let name = socket_name(addr)?;
     let socket = open(Type::STREAM)?;
-    options::tune(socket.as_fd(), &options.conn)?;
+    options::tune(socket.as_fd(), AddressFamily::UNIX, &options.conn)?;
     rustix::net::connect(&socket, &name)?;
     Ok(socket)
 }
@@ -84,7 +84,7 @@ pub(super) fn connect(addr: &UnixAddr, options: &ConnectOptions) -> Outcome<Owne
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(super) fn peer_credentials(socket: BorrowedFd<'_>) -> Result<Credentials, Errno> {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-    use rustix::net::{AddressFamily, sockopt};
+    use rustix::net::sockopt;
 
     if sockopt::socket_domain(socket)? != AddressFamily::UNIX {
         return Err(Errno::OPNOTSUPP); // Linux would answer for TCP too: nobody, of user -1.
