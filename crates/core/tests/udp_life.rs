@@ -236,3 +236,51 @@ fn a_dump_has_a_line_for_each_socket() {
     let dump = all.el.dump();
     assert!(dump.contains(&line), "{line} in {dump}");
 }
+
+/// Whether a nested loop asks for a turn, as poll(2) of its host sees it.
+fn asks(el: &mut EventLoop) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let soon = Timespec::try_from(Duration::from_millis(20)).unwrap();
+    let descriptor = el.descriptor();
+    let mut fds = [PollFd::new(&descriptor, PollFlags::IN)];
+    poll(&mut fds, Some(&soon)).unwrap() > 0
+}
+
+/// Takes turns until the loop asks for no more; answers how many batches that were.
+fn rest(all: &mut Udps) -> usize {
+    let (deadline, before) = (std::time::Instant::now() + PATIENCE, all.batches);
+    while asks(&mut all.el) {
+        assert!(std::time::Instant::now() < deadline, "never at rest");
+        all.turn(Duration::ZERO);
+    }
+    all.batches - before
+}
+
+#[test]
+fn a_nested_loop_asks_for_a_turn_for_all_that_datagrams_want() {
+    let mut all = Udps::new();
+    let (udp, addr) = all.plain();
+    let (peer, peer_addr) = peer();
+    rest(&mut all);
+    let mut view = all.el.udp(udp).unwrap();
+    view.send_to(peer_addr, b"between turns").unwrap();
+    rest(&mut all);
+    assert_eq!(peer.recv(&mut [0; 64]).unwrap(), 13);
+
+    let (_, mut sender) = all.el.udp(udp).unwrap().split();
+    sender.send_to(peer_addr, b"by half").unwrap();
+    rest(&mut all);
+    assert_eq!(peer.recv(&mut [0; 64]).unwrap(), 7);
+
+    for _ in 0..100 {
+        peer.send_to(b"more than one turn", addr).unwrap();
+    }
+    assert!(rest(&mut all) > 1);
+    assert_eq!(all.got.len(), 100);
+
+    all.el.udp(udp).unwrap().pause();
+    peer.send_to(b"waits", addr).unwrap();
+    assert_eq!(rest(&mut all), 0);
+    all.el.udp(udp).unwrap().resume();
+    assert_eq!(rest(&mut all), 1);
+}
