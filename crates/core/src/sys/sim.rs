@@ -5,6 +5,7 @@
 //! pieces, answers `EAGAIN` and `EINTR` at random, and resets connections at random, as
 //! [`SimOptions`] say. Time passes only in `wait`, by its timeout, and only when nothing is ready.
 
+mod datagrams;
 mod net;
 mod roads;
 mod system;

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use rustix::io::Errno;
 
 use super::SimOptions;
+use super::datagrams::Inbox;
 use super::roads::Roads;
 use crate::Addr;
 use crate::sys::{Random, Readiness, Ready};
@@ -58,6 +59,8 @@ pub(super) struct Socket {
     pub(super) read_armed: bool,
     pub(super) write_armed: bool,
     pub(super) told_end: bool,
+    /// A UDP socket has one.
+    pub(super) inbox: Option<Inbox>,
 }
 
 impl Net {
@@ -130,11 +133,13 @@ impl Net {
         let room = self.options.buffer;
         let s = &self.sockets[index];
         let answered = !s.silent && s.answers_at <= self.clock;
+        let arrived = s.inbox.as_ref().is_some_and(|i| !i.arrived.is_empty());
+        let unreachable = s.inbox.as_ref().is_some_and(|i| i.refusal.is_some());
         let edges = Edges {
             token: s.token.filter(|_| s.open && answered)?,
-            failed: (s.reset || s.refused) && !s.told_end,
+            failed: (s.reset || s.refused || unreachable) && !s.told_end,
             ended: s.peer_finished && !s.told_end,
-            readable: s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty()),
+            readable: s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty() || arrived),
             writable: s.write_armed && s.to_peer.len() < room && s.listener.is_none(),
         };
         (edges.failed || edges.ended || edges.readable || edges.writable).then_some(edges)

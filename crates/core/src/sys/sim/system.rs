@@ -11,8 +11,11 @@ use rustix::io::Errno;
 use super::net::Plan;
 use super::roads::Meets;
 use super::{Sim, SimSocket};
-use crate::sys::{ALARM, Answer, Readiness, Ready, SIGNALS, System, WAKER, Waker};
-use crate::{Addr, ConnectOptions, ListenOptions};
+use crate::sys::{
+    ALARM, Answer, Readiness, Ready, SIGNALS, System, UdpChange, UdpFeatures, UdpPlaces,
+    UdpReceived, UdpSend, WAKER, Waker,
+};
+use crate::{Addr, ConnectOptions, ListenOptions, UdpOptions};
 
 impl System for Sim {
     type Socket = SimSocket;
@@ -151,8 +154,11 @@ impl System for Sim {
     }
 
     fn take_error(&mut self, socket: &SimSocket) -> Option<Errno> {
-        let net = self.net.borrow();
-        let socket = &net.sockets[socket.0];
+        let net = &mut *self.net.borrow_mut();
+        let socket = &mut net.sockets[socket.0];
+        if let Some(inbox) = &mut socket.inbox {
+            return inbox.refusal.take();
+        }
         if socket.refused {
             return Some(Errno::CONNREFUSED);
         }
@@ -160,6 +166,9 @@ impl System for Sim {
     }
 
     fn local_addr(&self, socket: &SimSocket) -> Result<Addr, Errno> {
+        if let Some(inbox) = &self.net.borrow().sockets[socket.0].inbox {
+            return Ok(inbox.local.into());
+        }
         let listener = self.net.borrow().sockets[socket.0].listener.clone();
         Ok(listener.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 2], 7)).into()))
     }
@@ -263,5 +272,38 @@ impl System for Sim {
 
     fn looked_up(&mut self) -> Option<(u64, Answer)> {
         self.net.borrow_mut().looked_up()
+    }
+
+    fn udp_bind(
+        &mut self,
+        addr: &Addr,
+        options: &UdpOptions,
+    ) -> Result<(SimSocket, UdpFeatures), Errno> {
+        let (index, features) = self.net.borrow_mut().udp_bind(addr, options)?;
+        Ok((SimSocket(index), features))
+    }
+
+    fn udp_change(&mut self, socket: &SimSocket, change: UdpChange) -> Result<(), Errno> {
+        self.net.borrow_mut().udp_change(socket.0, change)
+    }
+
+    fn udp_recv(
+        &mut self,
+        socket: &SimSocket,
+        places: &UdpPlaces,
+        buf: &mut [u8],
+        received: &mut Vec<UdpReceived>,
+    ) -> Result<(), Errno> {
+        let mut net = self.net.borrow_mut();
+        net.udp_recv(socket.0, places, buf, received)
+    }
+
+    fn udp_send(
+        &mut self,
+        socket: &SimSocket,
+        bytes: &[u8],
+        messages: &[UdpSend],
+    ) -> Result<usize, Errno> {
+        self.net.borrow_mut().udp_send(socket.0, bytes, messages)
     }
 }
