@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use output::Results;
-use servers::{Kit, Row};
+use servers::{Kit, Program, Row};
 use workload::Workload;
 
 /// Measures echoloop beside a hand-written epoll loop, libuv and asyncio.
@@ -127,12 +127,17 @@ fn benchmark(mut options: RunOptions) -> anyhow::Result<()> {
     if options.quick {
         (options.rounds, options.seconds) = (3, 0.25);
     }
-    let wanted =
-        |row: &Row| options.only.is_empty() || *row == Row::Floor || options.only.contains(row);
     let workloads: Vec<Workload> = Workload::ALL
         .into_iter()
         .filter(|w| options.workload.is_empty() || options.workload.contains(w))
         .collect();
+
+    let only = options.only.clone();
+    let takes_part = |row: Row, workload: Workload| {
+        let named = only.contains(&row) || only.is_empty() && workload.takes(row);
+        row == Row::Floor || named
+    };
+    let wanted = |row: &Row| workloads.iter().any(|w| takes_part(*row, *w));
 
     let cores = process::Cores::choose()?;
     let mut progress = progress::Progress::new();
@@ -153,11 +158,17 @@ fn benchmark(mut options: RunOptions) -> anyhow::Result<()> {
         }
     }
 
+    let taking_part = |workload: Workload| -> Vec<Program> {
+        let part = servers.iter().filter(|p| takes_part(p.row, workload));
+        part.cloned().collect()
+    };
     if workloads.contains(&Workload::Idle) {
         let rounds = if options.growth { 10 } else { 1 };
+        let servers = taking_part(Workload::Idle);
         results.idle = idle::measure(&servers, cores, options.idle, rounds, &mut progress);
     }
     for workload in workloads.into_iter().filter(|w| *w != Workload::Idle) {
+        let servers = taking_part(workload);
         let mut lines = rounds::measure(&servers, cores, workload, &options, &mut progress)?;
         counts::measure(
             &mut lines,

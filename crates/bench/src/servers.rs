@@ -20,6 +20,8 @@ pub(crate) enum Row {
     Libuv,
     /// echoloop by hooks in Rust: echoloop serve
     Rust,
+    /// The same with an idle timeout, which moves with each message; beside it where that counts
+    RustIdle,
     /// echoloop by hooks in C
     CHooks,
     /// echoloop by batches in C
@@ -33,10 +35,11 @@ pub(crate) enum Row {
 }
 
 impl Row {
-    pub(crate) const ALL: [Row; 8] = [
+    pub(crate) const ALL: [Row; 9] = [
         Row::Floor,
         Row::Libuv,
         Row::Rust,
+        Row::RustIdle,
         Row::CHooks,
         Row::CBatch,
         Row::Python,
@@ -49,6 +52,7 @@ impl Row {
             Row::Floor => "floor",
             Row::Libuv => "libuv",
             Row::Rust => "rust",
+            Row::RustIdle => "rust-idle",
             Row::CHooks => "c-hooks",
             Row::CBatch => "c-batch",
             Row::Python => "python",
@@ -59,7 +63,7 @@ impl Row {
 }
 
 /// A server that is built and can be started.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Program {
     pub(crate) row: Row,
     pub(crate) argv: Vec<OsString>,
@@ -118,10 +122,12 @@ impl Kit {
                         .into(),
                 ]
             }
-            Row::Rust => {
+            Row::Rust | Row::RustIdle => {
                 self.cargo(row, "crates/cli", "echoloop-cli")?;
                 let mut argv = vec![release.join("echoloop").into(), "serve".into()];
                 argv.extend(listen);
+                // Longer than the others' bursts: nobody is closed for its silence.
+                argv.extend((row == Row::RustIdle).then(|| "--idle-timeout=10".into()));
                 argv
             }
             Row::CHooks | Row::CBatch => {

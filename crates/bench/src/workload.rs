@@ -4,6 +4,8 @@ use std::net::SocketAddrV4;
 
 use echoloop_bench::load::{Mode, Plan};
 
+use crate::servers::Row;
+
 /// One kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Workload {
@@ -15,16 +17,19 @@ pub(crate) enum Workload {
     Stream,
     /// connect, echo 64 bytes, close; 50 at a time
     Churn,
+    /// 15,000 connections, 64 bytes, one in flight: without and with an idle timeout
+    Many,
     /// memory of connections that say nothing
     Idle,
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 5] = [
+    pub(crate) const ALL: [Workload; 6] = [
         Workload::Small,
         Workload::Pipelined,
         Workload::Stream,
         Workload::Churn,
+        Workload::Many,
         Workload::Idle,
     ];
 
@@ -34,6 +39,7 @@ impl Workload {
             Workload::Pipelined => "pipelined",
             Workload::Stream => "stream",
             Workload::Churn => "churn",
+            Workload::Many => "many",
             Workload::Idle => "idle",
         }
     }
@@ -44,6 +50,7 @@ impl Workload {
             Workload::Pipelined => "50 connections x 1 KiB, 16 in flight",
             Workload::Stream => "4 streams of 1 MiB messages",
             Workload::Churn => "connect, echo 64 B, close; 50 at a time",
+            Workload::Many => "15,000 connections x 64 B, one in flight",
             Workload::Idle => "idle connections",
         }
     }
@@ -63,6 +70,13 @@ impl Workload {
                     ..plan
                 };
             }
+            Workload::Many => {
+                return Plan {
+                    connections: 15_000,
+                    sources: 16,
+                    ..plan
+                };
+            }
             // Opened and echoed once in waves that fit every listener's backlog.
             Workload::Idle => {
                 return Plan {
@@ -77,6 +91,14 @@ impl Workload {
             size,
             depth,
             ..plan
+        }
+    }
+
+    /// Whether a server that was not asked for by name takes part.
+    pub(crate) fn takes(self, row: Row) -> bool {
+        match self {
+            Workload::Many => matches!(row, Row::Floor | Row::Rust | Row::RustIdle),
+            _ => row != Row::RustIdle,
         }
     }
 
