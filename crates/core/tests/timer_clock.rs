@@ -1,4 +1,4 @@
-//! Timers on the real clock: never early, and no drift.
+//! Timers on the real clock: never early, no drift, and finer than a millisecond.
 //!
 //! The rule: only what a busy machine can't break is asserted of each timer; how late they are is
 //! asserted of the best of many.
@@ -116,4 +116,26 @@ fn a_period_keeps_its_grid_however_late_a_turn_is() {
     // After a late one comes the next line of the grid, sooner than a whole period.
     let most = period - Duration::from_micros(200);
     assert!(shortest < most, "at least {shortest:?} lay between two");
+}
+
+#[test]
+fn a_timer_below_a_millisecond_does_not_wait_for_the_next_one() {
+    let delay = Duration::from_micros(150);
+    let mut el = new_loop();
+    let mut best = Duration::MAX;
+    let mut added = Instant::now();
+    let timer = el.add_timer(TimerSpec::after(delay)).unwrap();
+    let mut rounds = 0;
+    run(&mut el, |el, fired| {
+        assert_eq!(fired, timer);
+        let took = added.elapsed();
+        assert!(took >= delay, "early");
+        best = best.min(took);
+        rounds += 1;
+        added = Instant::now();
+        el.rearm_timer(timer, delay).unwrap();
+        rounds == 300
+    });
+    println!("a timer of {delay:?} fired after {best:?} at best");
+    assert!(best < Duration::from_micros(900), "{best:?} at best");
 }
