@@ -10,26 +10,26 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::accept::Listener;
-use crate::buffer::Pool;
 use crate::conn::Conn;
-use crate::deadlines::{DeadlineId, Deadlines, DueTimer};
-use crate::gather::Parked;
+use crate::conn::accept::Listener;
+use crate::conn::buffer::Pool;
+use crate::conn::gather::Parked;
+use crate::conn::race::Attempt;
 use crate::handle::{self, Kind, LoopId};
-use crate::letter::Letter;
-use crate::mailbox::Mailbox;
+use crate::metrics::timing::Timing;
 use crate::nested::Nesting;
-use crate::race::Attempt;
 use crate::remote::Remote;
+use crate::remote::letter::Letter;
+use crate::remote::mailbox::Mailbox;
 use crate::resolve::Lookup;
 use crate::signal::Signals;
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
-use crate::timer::Timer;
-use crate::timing::Timing;
+use crate::time::deadlines::{DeadlineId, Deadlines, DueTimer};
+use crate::time::timer::Timer;
 use crate::turn::{Current, NOBODY};
 use crate::udp::{Batch, UdpSocket, UdpWork};
-use crate::watches::Watches;
+use crate::watch::watches::Watches;
 use crate::{CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, LoopOptions};
 
 /// A non-blocking network event loop for one thread.

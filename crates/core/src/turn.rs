@@ -4,12 +4,12 @@
 //! the next turn (promise 8). One visit makes at most one event, and always leaves the connection's
 //! flags telling what is still to be done. Nearly all events are had the short way, by `next_data`.
 
-use crate::adopt::ADOPTED;
+use crate::conn::adopt::ADOPTED;
+use crate::conn::receive::errno_reason;
 use crate::conn::{Conn, Flags, NEVER};
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of};
-use crate::letter::Letter;
-use crate::receive::errno_reason;
+use crate::remote::letter::Letter;
 use crate::sys::{ALARM, Ready, SIGNALS, System, WAKER};
 use crate::{CloseReason, ConnId, Event, ListenerId};
 

@@ -4,7 +4,7 @@
 //! The rule: the file under test is the core's own, included here with loom's lock for std's. A
 //! wake that is missed leaves the loop asleep, which loom reports as a deadlock.
 
-#[path = "../src/mailbox.rs"]
+#[path = "../src/remote/mailbox.rs"]
 #[allow(dead_code, reason = "not all of it is in every model")]
 mod mailbox;
 

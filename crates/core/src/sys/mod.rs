@@ -43,7 +43,7 @@
 //!     than it did, also one of the system's own; `unwatch` then does nothing. A report says what
 //!     poll(2) would (bits as named in `Readiness`), save that with `PRIORITY` it may say `READABLE`,
 //!     and with both `ERROR` and `WRITABLE` hang-up, for nothing: `look_again` knows, if it can.
-//! 15. **At the time of `set_alarm`, never before, `wait` returns** with a report of [`ALARM`],
+//! 15. **At the time of `set_alarm`, never before, `wait` returns** with a report of `ALARM`,
 //!     once, and the system's own descriptor is readable until that report was handed out. Setting
 //!     the alarm anew, or to `None`, takes back one that was not handed out. A system without an
 //!     alarm answers `ENOSYS`; then timers are as fine as the timeouts of `wait`.
@@ -57,7 +57,7 @@
 //!
 //! - **`lookup` starts to resolve a name**, under a token that no other lookup has, and answers
 //!   `ENOBUFS` when too many are under way. Each lookup has one answer, which `looked_up` hands
-//!   out, unless `cancel_lookup` came first. `wait` reports [`WAKER`] after an answer came in; the
+//!   out, unless `cancel_lookup` came first. `wait` reports `WAKER` after an answer came in; the
 //!   report may stand for several, so the loop takes all.
 //! - **`use_resolver` comes before the first lookup**, if at all: the function that answers them.
 //! - **`reregister` gives a registered socket another token**, and reports anew, under that token,

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::buffer::{Buffer, Pool};
+use crate::conn::buffer::{Buffer, Pool};
 use crate::sys::UdpSend;
 
 /// What a datagram counts beside its bytes, so that empty ones are bounded too.

@@ -12,8 +12,8 @@ use rustix::io::Errno;
 
 use crate::handle::{Kind, LoopId, slot_of};
 use crate::slots::Slots;
-use crate::sweep::Sweep;
 use crate::sys::{Interest, Readiness, System, WatchMode};
+use crate::watch::sweep::Sweep;
 use crate::{Error, ErrorKind};
 
 pub(crate) struct Watches {

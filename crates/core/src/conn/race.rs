@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::conn::connect::for_everyone;
 use crate::conn::{Flags, after};
-use crate::connect::for_everyone;
-use crate::deadlines::{DeadlineId, Owner};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::{Readiness, Ready, System};
+use crate::time::deadlines::{DeadlineId, Owner};
 use crate::{Addr, CloseReason, ConnectOptions, Target};
 
 /// Addresses of one name that are tried.

@@ -3,11 +3,14 @@
 //! The rule: a [`Remote`] is the only thing of a loop that another thread may use. This is its
 //! public face; what it promises is kept in `mailbox`.
 
+pub(crate) mod letter;
+pub(crate) mod mailbox;
+
 use std::sync::Arc;
 
 use crate::Error;
-use crate::letter::Letter;
-use crate::mailbox::Mailbox;
+use crate::remote::letter::Letter;
+use crate::remote::mailbox::Mailbox;
 
 /// A handle to a loop for other threads. Clone it freely.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::conn::{NEVER, after};
 use crate::handle::LoopId;
 use crate::sys::{Interest, Os, Readiness, Ready, System, WAKER, WatchMode};
-use crate::watches::{Told, Watches};
+use crate::watch::watches::{Told, Watches};
 use crate::{Error, ErrorKind};
 
 /// Reports taken from the system with one call; a wait takes as many calls as it needs.

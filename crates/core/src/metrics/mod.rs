@@ -3,6 +3,11 @@
 //! The rule: nothing is measured per message. A turn reads the clock once more, when it ends; of
 //! the handlers a few are timed (see `timing`). Together the four histograms take 11 KB a loop.
 
+pub(crate) mod counters;
+pub(crate) mod dump;
+pub(crate) mod histogram;
+pub(crate) mod timing;
+
 use std::fmt;
 
 use crate::Histogram;

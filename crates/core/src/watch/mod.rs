@@ -4,12 +4,18 @@
 //! borrowed one is known by its number alone and stays the program's to close; an adopted one is
 //! closed with its watch. What is kept of them is in `watches`.
 
+pub(crate) mod poll_once;
+pub(crate) mod select;
+pub(crate) mod selector;
+pub(crate) mod sweep;
+pub(crate) mod watches;
+
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use crate::event_loop::EventLoop;
 use crate::sys::{Interest, System, WatchMode};
 use crate::turn::Current;
-use crate::watches::Told;
+use crate::watch::watches::Told;
 use crate::{Error, ErrorKind, Event, WatchId};
 
 impl<S: System> EventLoop<S> {

@@ -4,6 +4,8 @@
 //! event's handler. The work is done off the loop's thread by the [`System`]; `connect` by name
 //! has its own lookups, under the connection's token (see `connect`).
 
+pub(crate) mod resolve_error;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,10 +15,10 @@ use rustix::io::Errno;
 
 use crate::addr;
 use crate::conn::after;
-use crate::deadlines::{DeadlineId, Owner};
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of, slot_of};
 use crate::sys::{Answer, System};
+use crate::time::deadlines::{DeadlineId, Owner};
 use crate::turn::Current;
 use crate::{Error, ErrorKind, LookupId, ResolveError, Target};
 

@@ -4,9 +4,9 @@ use std::fmt::{self, Write};
 
 use super::{each, write_due};
 use crate::ListenerId;
-use crate::deadlines::DeadlineId;
 use crate::event_loop::EventLoop;
 use crate::sys::System;
+use crate::time::deadlines::DeadlineId;
 
 impl<S: System> EventLoop<S> {
     pub(super) fn dump_listeners(&self, out: &mut String, now: u64) -> fmt::Result {

@@ -6,8 +6,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use crate::buffer::Buffer;
 use crate::conn::Flags;
+use crate::conn::buffer::Buffer;
 use crate::{Addr, ConnOptions};
 
 /// One thing left in a mailbox, in the order in which they came.

@@ -11,13 +11,13 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::accept::RETRY;
+use crate::conn::accept::RETRY;
+use crate::conn::race::{Race, order};
 use crate::conn::{Conn, Flags, NEVER, after};
-use crate::deadlines::{DeadlineId, Owner};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
-use crate::race::{Race, order};
 use crate::sys::{Answer, System};
+use crate::time::deadlines::{DeadlineId, Owner};
 use crate::turn::Current;
 use crate::{Addr, CloseReason, ConnId, ConnectOptions, Deadline, Error, Event, Target};
 

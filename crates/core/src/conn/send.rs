@@ -9,8 +9,8 @@ use std::io::IoSlice;
 use rustix::io::Errno;
 
 use crate::conn::Flags;
+use crate::conn::receive::errno_reason;
 use crate::event_loop::EventLoop;
-use crate::receive::errno_reason;
 use crate::sys::System;
 use crate::{CloseReason, Error, ErrorKind};
 

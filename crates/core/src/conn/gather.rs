@@ -12,8 +12,8 @@ use std::ops::Range;
 use rustix::io::Errno;
 
 use crate::conn::Flags;
+use crate::conn::send::{DIRECT, refused};
 use crate::event_loop::EventLoop;
-use crate::send::{DIRECT, refused};
 use crate::sys::System;
 use crate::turn::{Current, NOBODY, OUTSIDE};
 use crate::{CloseReason, ConnId, Error, ErrorKind};

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::conn::receive::errno_reason;
 use crate::conn::{Flags, MIN_READ};
 use crate::event_loop::EventLoop;
-use crate::receive::errno_reason;
 use crate::sys::System;
 use crate::turn::Current;
 use crate::{CloseReason, ConnId, Error, ErrorKind};

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
-use crate::letter::{Handed, Letter};
+use crate::remote::letter::{Handed, Letter};
 use crate::sys::System;
 use crate::turn::Current;
 use crate::{Addr, CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenerId, Remote};

@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use crate::conn::after;
-use crate::deadlines::Owner;
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::System;
+use crate::time::deadlines::Owner;
 use crate::turn::Current;
 use crate::{Error, ErrorKind, Event, TimerId};
 

@@ -5,15 +5,28 @@
 //! the loop's line at most once. `receive`, `gather` and `send` move the bytes, `lifecycle` ends
 //! it, `connection` is what a program sees of it.
 
+pub(crate) mod accept;
+pub(crate) mod adopt;
+pub(crate) mod budget;
+pub(crate) mod buffer;
+pub(crate) mod connect;
+pub(crate) mod connection;
+pub(crate) mod gather;
+pub(crate) mod lifecycle;
+pub(crate) mod pipe;
+pub(crate) mod race;
+pub(crate) mod receive;
+pub(crate) mod send;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use crate::buffer::Buffer;
-use crate::deadlines::DeadlineId;
-use crate::race::Race;
+use crate::conn::buffer::Buffer;
+use crate::conn::race::Race;
 use crate::sys::{Readiness, System};
+use crate::time::deadlines::DeadlineId;
 use crate::{Addr, CloseReason, ConnOptions, ErrorKind, ListenerId};
 
 /// A time that never comes.

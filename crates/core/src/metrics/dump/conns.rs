@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 use super::lookups::write_race;
 use super::{between, each, write_due};
-use crate::adopt::ADOPTED;
+use crate::conn::adopt::ADOPTED;
 use crate::conn::{Conn, DeadlineKind, Flags, NEVER};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;

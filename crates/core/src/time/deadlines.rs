@@ -10,7 +10,7 @@
 use std::num::NonZeroU64;
 
 use crate::handle::slot_of;
-use crate::schedule::{Due, Schedule};
+use crate::time::schedule::{Due, Schedule};
 
 /// Names one deadline while it is armed or kept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

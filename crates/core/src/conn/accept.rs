@@ -11,10 +11,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::conn::{Conn, Flags, after};
-use crate::deadlines::{DeadlineId, Owner};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::System;
+use crate::time::deadlines::{DeadlineId, Owner};
 use crate::turn::Current;
 use crate::{
     Addr, CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId,

@@ -6,7 +6,7 @@ use super::each;
 use crate::WatchId;
 use crate::event_loop::EventLoop;
 use crate::sys::{System, WatchMode};
-use crate::watches::State;
+use crate::watch::watches::State;
 
 impl<S: System> EventLoop<S> {
     pub(super) fn dump_watches(&self, out: &mut String) -> fmt::Result {

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::conn::receive::errno_reason;
 use crate::conn::{DeadlineKind, Flags, MIN_READ, NEVER, after};
-use crate::deadlines::{DeadlineId, Owner};
 use crate::event_loop::EventLoop;
-use crate::receive::errno_reason;
 use crate::sys::System;
+use crate::time::deadlines::{DeadlineId, Owner};
 use crate::turn::Current;
 use crate::{CloseReason, ConnId, Deadline, Error, ErrorKind, Event};
 

@@ -4,9 +4,9 @@ use std::fmt::{self, Write};
 
 use super::{each, write_due};
 use crate::LookupId;
+use crate::conn::race::Race;
 use crate::error::errno_name;
 use crate::event_loop::EventLoop;
-use crate::race::Race;
 use crate::sys::System;
 
 impl<S: System> EventLoop<S> {

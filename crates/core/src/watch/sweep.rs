@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::sys::System;
-use crate::watches::{State, Watches};
+use crate::watch::watches::{State, Watches};
 
 /// A question takes about a quarter of a microsecond, so this is about 1%.
 const PACE: u64 = 20_000;
