@@ -232,6 +232,10 @@ impl<S: System> EventLoop<S> {
     ///
     /// The system's, when its selector fails; with a selector of our own it does not.
     pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
+        if let Err(e) = self.check_process("poll") {
+            self.forget_turn();
+            return Err(e);
+        }
         self.come_inside();
         self.finish_handler();
         self.turn_ends();
@@ -349,6 +353,9 @@ impl<S: System> EventLoop<S> {
 
 impl<S: System> Drop for EventLoop<S> {
     fn drop(&mut self) {
+        if self.sys.forked() {
+            self.forget_turn(); // The parent sends it.
+        }
         self.finish_handler();
         self.mailbox.close();
         let last = self

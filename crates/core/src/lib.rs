@@ -41,6 +41,7 @@ mod conn;
 mod error;
 mod event;
 mod event_loop;
+mod fork;
 mod handle;
 mod inherited;
 mod metrics;

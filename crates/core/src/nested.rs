@@ -42,10 +42,14 @@ impl Nesting {
         }
     }
 
+    pub(crate) fn wake(&self) {
+        (self.waker)();
+    }
+
     /// [`work_left`](EventLoop::work_left), for who has but a part of the loop.
     pub(crate) fn work_left(&mut self) {
         if std::mem::take(&mut self.outside) {
-            (self.waker)();
+            self.wake();
         }
     }
 }
@@ -114,7 +118,7 @@ impl<S: System> EventLoop<S> {
     pub(crate) fn work_left(&mut self) {
         if self.nesting.outside {
             self.come_inside();
-            (self.nesting.waker)();
+            self.nesting.wake();
         }
     }
 

@@ -40,6 +40,16 @@ impl Signals {
         !self.line.is_empty()
     }
 
+    /// All that are watched, each once.
+    pub(crate) fn numbers(&self) -> Vec<i32> {
+        let slots = self.slots.keys().map(slot_of);
+        let watches = slots.filter_map(|slot| self.slots.get(slot));
+        let mut numbers: Vec<i32> = watches.map(|w| w.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
+    }
+
     fn is_watched(&self, number: i32) -> bool {
         let mut slots = self.slots.keys().map(slot_of);
         slots.any(|slot| self.slots.get(slot).is_some_and(|w| w.number == number))
@@ -78,6 +88,7 @@ impl<S: System> EventLoop<S> {
     /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     pub fn watch_signal(&mut self, number: i32) -> Result<SignalId, Error> {
+        self.check_process("watch signal")?;
         let watch = Watch {
             number,
             in_line: false,

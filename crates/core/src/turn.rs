@@ -119,6 +119,10 @@ impl<S: System> EventLoop<S> {
     /// The long way to the next event.
     #[inline(never)]
     pub(crate) fn next_special(&mut self) -> Option<Event> {
+        if self.sys.forked() {
+            self.forget_turn();
+            return None;
+        }
         loop {
             let event = if let Some(report) = self.ready.pop() {
                 self.look_at(report)

@@ -74,6 +74,7 @@ impl<S: System> EventLoop<S> {
         on: impl TryInto<Addr, Error: Into<Error>>,
         options: &ListenOptions,
     ) -> Result<ListenerId, Error> {
+        self.check_process("listen")?;
         self.listen_addr(&on.try_into().map_err(Into::into)?, options)
     }
 
@@ -113,6 +114,7 @@ impl<S: System> EventLoop<S> {
         fd: OwnedFd,
         options: &ListenOptions,
     ) -> Result<ListenerId, Error> {
+        self.check_process("adopt listener")?;
         let unfit = |why| Err(Error::new("adopt listener", ErrorKind::InvalidInput(why)));
         match self.sys.adopt_listener(fd, options) {
             Ok(socket) => self.add_listener(socket, options),

@@ -96,6 +96,9 @@ impl<S: System> EventLoop<S> {
     ) -> Result<ConnId, AdoptError> {
         let socket = socket.into();
         let failed = |error, socket| Err(AdoptError { error, socket });
+        if let Err(error) = self.check_process("adopt") {
+            return failed(error, socket);
+        }
         let peer = match self.sys.check_adopted(socket.as_fd(), options) {
             Ok(peer) => peer,
             Err(e) => {
@@ -197,6 +200,7 @@ impl<S: System> EventLoop<S> {
     /// Brings all bytes of a connection that may leave this loop together in its two buffers.
     fn make_portable(&mut self, id: ConnId, operation: &'static str) -> Result<u32, Error> {
         let refused = |kind| Err(Error::new(operation, kind));
+        self.check_process(operation)?;
         let Some(slot) = self.conns.find(id.0) else {
             return refused(ErrorKind::BadHandle);
         };

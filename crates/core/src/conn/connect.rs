@@ -73,6 +73,7 @@ impl<S: System> EventLoop<S> {
         to: impl TryInto<Target, Error: Into<Error>>,
         options: &ConnectOptions,
     ) -> Result<ConnId, Error> {
+        self.check_process("connect")?;
         match to.try_into().map_err(Into::into)? {
             Target::Addr(addr) => self.connect_addr(addr, options),
             Target::Name { host, port } => match host.parse::<IpAddr>() {

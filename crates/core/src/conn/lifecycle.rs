@@ -134,7 +134,7 @@ impl<S: System> EventLoop<S> {
             return;
         }
         let reason = conn.reason;
-        if conn.flags.any(Flags::EOF) {
+        if conn.flags.any(Flags::EOF | Flags::INHERITED) {
             return self.terminate(slot, reason);
         }
         let Some(socket) = conn.socket.as_ref() else {
@@ -220,7 +220,10 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        if let Some(socket) = conn.socket.take() {
+        // What is shared with the parent of a fork is not ours to reset.
+        if !conn.flags.any(Flags::INHERITED)
+            && let Some(socket) = conn.socket.take()
+        {
             self.sys.abort(socket);
         }
         self.terminate(slot, CloseReason::AbortedHere);

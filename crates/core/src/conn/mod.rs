@@ -124,6 +124,8 @@ impl Flags {
 
     /// What it receives is sent on; nothing of it is told but its ends.
     pub(crate) const PIPED: Self = Self(1 << 27);
+    /// Its socket is shared with the parent of a fork: it is closed and no more.
+    pub(crate) const INHERITED: Self = Self(1 << 28);
 
     /// All that a visit does beside a plain read.
     pub(crate) const SPECIAL: Self = Self(0x01ff_0000 | Self::ERROR.0 | Self::PIPED.0);

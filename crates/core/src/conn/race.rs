@@ -56,7 +56,7 @@ pub(crate) struct Race {
 
 /// One try: a socket that is connecting.
 pub(crate) struct Attempt<K> {
-    socket: K,
+    pub(crate) socket: K,
     /// The slot of the connection.
     conn: u32,
     /// Its place in the story.

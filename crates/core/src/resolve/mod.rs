@@ -101,6 +101,7 @@ impl<S: System> EventLoop<S> {
     /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     pub fn resolve(&mut self, host: &str, timeout: Option<Duration>) -> Result<LookupId, Error> {
+        self.check_process("resolve")?;
         let literal = host.parse::<IpAddr>().ok();
         if literal.is_none() {
             addr::check_host(host)?;

@@ -50,6 +50,9 @@
 //! 16. **After `watch_signal`, at most once for each number, a signal is reported** by [`SIGNALS`]
 //!     and then handed out by `take_signals`, several of a number once, none never. `EINVAL` is for
 //!     what is no signal or can't be watched; then nothing was touched.
+//! 17. **`forked` says that this is a child of the process that made the system**, until `after_fork`
+//!     has made it the child's own, with nothing registered, watched or looked up. In between no
+//!     call disturbs the parent. Wakers from before reach the child's system then.
 //!
 //! Datagrams have a contract of their own, at the top of `sys/udp.rs`.
 //!
@@ -150,6 +153,12 @@ pub trait System {
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno>;
     fn waker(&self) -> Waker;
     fn set_alarm(&mut self, _at: Option<u64>) -> Result<(), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn forked(&mut self) -> bool {
+        false
+    }
+    fn after_fork(&mut self) -> Result<(), Errno> {
         Err(Errno::NOSYS)
     }
     fn watch_signal(&mut self, _number: i32) -> Result<(), Errno> {

@@ -112,6 +112,7 @@ impl<S: System> EventLoop<S> {
         on: impl TryInto<Addr, Error: Into<Error>>,
         options: &UdpOptions,
     ) -> Result<UdpId, Error> {
+        self.check_process("bind udp")?;
         let addr = on.try_into().map_err(Into::into)?;
         let failed = |e| Error::os("bind udp", e).at(&addr);
         if !self.udp_batch.make_buffer() {
@@ -254,6 +255,18 @@ impl<S: System> EventLoop<S> {
                 udp.dirty = false;
             }
             self.flush_udp(slot);
+        }
+    }
+
+    /// After a fork: what was sent before is left to the parent.
+    pub(crate) fn forget_datagrams(&mut self) {
+        self.udp_work.dirty.clear();
+        for key in self.udps.keys().collect::<Vec<u64>>() {
+            if let Some(udp) = self.udps.get_mut(slot_of(key)) {
+                udp.dirty = false;
+                self.buffered -= udp.queue.cost();
+                udp.queue.clear(&mut self.pool);
+            }
         }
     }
 

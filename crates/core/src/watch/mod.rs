@@ -100,6 +100,7 @@ impl<S: System> EventLoop<S> {
     /// [`ErrorKind::BadHandle`]; [`ErrorKind::BadDescriptor`] when the descriptor is found dead,
     /// which [`Event::WatchDead`] tells too.
     pub fn modify_watch(&mut self, id: WatchId, interest: Interest) -> Result<(), Error> {
+        self.check_process("modify watch")?;
         let slot = self.find_watch(id, "modify watch")?;
         let alive = self.watches.modify(&mut self.sys, slot, interest);
         self.changed();
@@ -212,6 +213,7 @@ impl<S: System> EventLoop<S> {
         interest: Interest,
         mode: WatchMode,
     ) -> Result<WatchId, Error> {
+        self.check_process("watch")?;
         let key = self.watches.add(&mut self.sys, fd, interest, mode, 0)?;
         self.changed();
         Ok(WatchId(key))

@@ -137,6 +137,27 @@ impl Watches {
         }
     }
 
+    /// The system has forgotten all watches: asks it anew.
+    pub(crate) fn watch_anew(&mut self, sys: &mut impl System) {
+        for key in self.slots.keys().collect::<Vec<u64>>() {
+            let Some((slot, watch)) = self.slots.find_mut(key) else {
+                continue;
+            };
+            if watch.always || watch.state == State::Dead {
+                continue;
+            }
+            let armed = watch.state == State::Armed;
+            let interest = if armed {
+                watch.interest
+            } else {
+                Interest::NONE
+            };
+            if sys.watch(watch.fd, key, interest).is_err() {
+                self.died(slot);
+            }
+        }
+    }
+
     /// Sets the interest anew, and arms a one-shot watch again. False: the descriptor is dead,
     /// which will be told.
     pub(crate) fn modify(&mut self, sys: &mut impl System, slot: u32, interest: Interest) -> bool {

@@ -6,6 +6,7 @@
 mod adopt;
 mod alarm;
 mod datagrams;
+mod fork;
 mod options;
 mod resolver;
 mod shortage;
@@ -33,6 +34,7 @@ use rustix::net::{
 };
 
 use self::alarm::Alarm;
+use self::fork::{Process, Waking};
 use self::options::Outcome;
 use self::signal::Signals;
 use self::unix::SocketFile;
@@ -49,7 +51,8 @@ pub struct Os {
     poll: Poll,
     registry: Registry,
     events: Events,
-    waker: Arc<mio::Waker>,
+    waker: Arc<Waking>,
+    process: Process,
     alarm: Alarm,
     /// Made by the first signal that is watched.
     signals: Option<Signals>,
@@ -79,7 +82,8 @@ impl Os {
             alarm,
             signals: None,
             events: Events::with_capacity(events_per_turn),
-            waker: Arc::new(waker),
+            waker: Waking::new(waker),
+            process: Process::new()?,
             watching: Watching::default(),
             files: Vec::new(),
             refused_option: None,
@@ -136,10 +140,7 @@ impl System for Os {
 
     fn waker(&self) -> Waker {
         let waker = Arc::clone(&self.waker);
-        Arc::new(move || {
-            // The only failure is a full eventfd counter, and then the loop is awake anyway.
-            let _ = waker.wake();
-        })
+        Arc::new(move || waker.wake())
     }
 
     fn set_alarm(&mut self, at: Option<u64>) -> Result<(), Errno> {
@@ -167,6 +168,14 @@ impl System for Os {
         if let Some(signals) = &mut self.signals {
             signals.take(into);
         }
+    }
+
+    fn forked(&mut self) -> bool {
+        self.process.forked()
+    }
+
+    fn after_fork(&mut self) -> Result<(), Errno> {
+        self.start_anew()
     }
 
     fn register(&mut self, socket: &OwnedFd, token: u64) -> Result<(), Errno> {
@@ -248,6 +257,9 @@ impl System for Os {
     }
 
     fn shutdown_write(&mut self, socket: &OwnedFd) -> Result<(), Errno> {
+        if self.forked() {
+            return Ok(()); // It would be the parent's connection.
+        }
         rustix::net::shutdown(socket, Shutdown::Write)
     }
 
@@ -279,12 +291,17 @@ impl System for Os {
     }
 
     fn close(&mut self, socket: OwnedFd) {
+        if self.forked() {
+            return; // The selector is the parent's, where the socket is open still.
+        }
         // A duplicate of the descriptor (a fork, say) would keep a closed one firing its token.
         let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
     }
 
     fn abort(&mut self, socket: OwnedFd) {
-        let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        if !self.forked() {
+            let _ = sockopt::set_socket_linger(&socket, Some(Duration::ZERO));
+        }
         self.close(socket);
     }
 
@@ -309,7 +326,9 @@ impl System for Os {
     }
 
     fn unwatch(&mut self, fd: RawFd) {
-        self.watching.unwatch(&self.registry, fd);
+        if !self.forked() {
+            self.watching.unwatch(&self.registry, fd);
+        }
     }
 
     fn probe(&mut self, fd: RawFd) -> Result<(), Errno> {
