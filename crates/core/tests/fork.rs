@@ -126,6 +126,7 @@ fn a_loop_dropped_in_the_child_does_not_disturb_the_parent() {
         .unwrap();
     real.el.conn(conn).unwrap().send(b"once").unwrap(); // Not flushed yet.
     let mut real = Some(real);
+    in_a_child(|| drop(real.take())); // Flushes nothing: the parent does.
     in_a_child(|| {
         let mut real = real.take().unwrap();
         real.el.unwatch(watch).unwrap();
@@ -143,6 +144,9 @@ fn a_loop_dropped_in_the_child_does_not_disturb_the_parent() {
     real.el.unwatch(watch).unwrap();
     let (mut new, accepted) = newcomer(&mut real);
     echoes(&mut real, &mut new, accepted);
+    let given = real.el.give_away(conn).unwrap();
+    let linger = socket2::SockRef::from(&given.socket).linger().unwrap();
+    assert_eq!(linger, None, "a close of it would be a reset");
 }
 
 fn after_fork_the_child_serves_its_own_loop() {
