@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use echoloop_core::sys::{Os, System};
-use echoloop_core::{Addr, ConnId, ConnOptions, Event, EventLoop, ListenOptions, LoopOptions};
+use echoloop_core::{
+    Addr, CloseReason, ConnId, ConnOptions, Event, EventLoop, ListenOptions, LoopOptions,
+};
 
 /// No test waits longer than this for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -93,6 +95,14 @@ impl<S: System> Real<S> {
 /// The IP address in an address that is one.
 pub(crate) fn ip(addr: &Addr) -> SocketAddr {
     addr.ip().expect("an IP address")
+}
+
+/// Why a connection ended.
+pub(crate) fn reason_of(event: Event) -> CloseReason {
+    match event {
+        Event::Closed { reason, .. } => reason,
+        other => panic!("{other:?} is not an end"),
+    }
 }
 
 /// Reads what is there; true at the end of stream.
