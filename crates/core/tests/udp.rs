@@ -234,14 +234,14 @@ fn multicast_reaches_members_over_loopback_and_nobody_else() {
     all.el
         .udp(member)
         .unwrap()
-        .join_source(group.into(), source, lo)
+        .join_multicast_source(group.into(), source, lo)
         .unwrap();
     send(&mut all, b"from the source");
     assert_eq!(all.take(2)[0].bytes, b"from the source");
     all.el
         .udp(member)
         .unwrap()
-        .leave_source(group.into(), source, lo)
+        .leave_multicast_source(group.into(), source, lo)
         .unwrap();
     let no_group = all.el.udp(member).unwrap().join_multicast(source, lo);
     assert!(no_group.is_err());

@@ -171,7 +171,7 @@ fn an_adopted_descriptor_is_closed_with_its_watch_or_given_back() {
     let borrowed = el
         .watch(&back, Interest::READABLE, WatchMode::Level)
         .unwrap();
-    assert_eq!(el.watched_number(borrowed).unwrap(), back.as_raw_fd());
+    assert_eq!(el.watched_fd(borrowed).unwrap(), back.as_raw_fd());
     let refused = [
         el.unwatch_owned(borrowed).map(drop),
         el.watched(borrowed).map(drop),
@@ -249,7 +249,7 @@ fn any_wrong_handle_of_a_watch_is_bad_handle() {
                 el.unwatch(id),
                 el.unwatch_owned(id).map(drop),
                 el.watched(id).map(drop),
-                el.watched_number(id).map(drop),
+                el.watched_fd(id).map(drop),
                 el.watch_user_data(id).map(drop),
                 el.set_watch_user_data(id, 1),
             ];

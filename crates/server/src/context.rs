@@ -94,7 +94,7 @@ impl<'a> Context<'a> {
     /// # Errors
     ///
     /// [`ErrorKind::BadHandle`](crate::ErrorKind::BadHandle).
-    pub fn timer_user_data(&mut self, id: TimerId) -> Result<u64, Error> {
+    pub fn timer_user_data(&self, id: TimerId) -> Result<u64, Error> {
         self.el.timer_user_data(id)
     }
 

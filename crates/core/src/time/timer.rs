@@ -97,11 +97,25 @@ pub(crate) struct Timer {
 }
 
 impl<S: System> EventLoop<S> {
-    /// Adds a timer. A delay counts from this call, not from the start of the turn.
+    /// Adds a timer: [`Event::Timer`](crate::Event::Timer) tells when it is due, never before. A
+    /// delay counts from this call, not from the start of the turn.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::TooMany`] with 16,777,216 timers alive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use echoloop_core::{Event, EventLoop, LoopOptions, TimerSpec};
+    /// let mut el = EventLoop::new(LoopOptions::default())?;
+    /// let timer = el.add_timer(TimerSpec::after(Duration::from_millis(5)))?;
+    /// while el.next_event() != Some(Event::Timer { timer }) {
+    ///     el.poll(None)?;
+    /// }
+    /// # Ok::<(), echoloop_core::Error>(())
+    /// ```
     pub fn add_timer(&mut self, spec: TimerSpec) -> Result<TimerId, Error> {
         let at = match spec.first {
             First::After(delay) => after(self.sys.now(), delay),
@@ -181,7 +195,7 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`ErrorKind::BadHandle`].
-    pub fn timer_user_data(&mut self, id: TimerId) -> Result<u64, Error> {
+    pub fn timer_user_data(&self, id: TimerId) -> Result<u64, Error> {
         let slot = self.find_timer(id, "timer user data")?;
         Ok(self.timers.get(slot).map_or(0, |timer| timer.user_data))
     }

@@ -18,16 +18,17 @@ pub struct UdpOptions {
     /// What is longer is cut to this many bytes and marked
     /// [`truncated`](crate::Datagram::truncated). Default 65,535, so nothing is.
     pub max_datagram: usize,
-    /// What may wait to be sent: each datagram counts its bytes and 64 more. What comes when it is
+    /// What may wait to be sent, in bytes: each datagram counts its bytes and 64 more. What comes when it is
     /// full is dropped, counted, and answered with
     /// [`QueueFull`](crate::ErrorKind::QueueFull). Default 1 MiB.
     pub send_queue: usize,
     /// UDP_GRO and UDP_SEGMENT, udp(7): the kernel takes and gives runs of datagrams in one piece.
     /// The datagrams are the same either way. Default true; without effect where it has neither.
     pub offload: bool,
-    /// SO_RCVBUF, socket(7); the system caps it. When it is full, the kernel drops what arrives.
+    /// SO_RCVBUF, socket(7), in bytes; the system caps it. When it is full, the kernel drops what
+    /// arrives. Default none: as the system has it.
     pub recv_buffer: Option<usize>,
-    /// SO_SNDBUF, socket(7); the system caps it.
+    /// SO_SNDBUF, socket(7), in bytes; the system caps it. Default none: as the system has it.
     pub send_buffer: Option<usize>,
     /// SO_REUSEADDR, socket(7): several sockets on one address. On Linux each gets a copy of what
     /// is multicast, and the last one bound gets the rest. Default false.
@@ -40,15 +41,16 @@ pub struct UdpOptions {
     pub broadcast: bool,
     /// Where multicast leaves from. Default: as the routing table has it.
     pub multicast_interface: Interface,
-    /// How many hops multicast goes. The system's default is 1, the local network.
+    /// How many hops multicast goes. Default none: the system's, 1, the local network.
     pub multicast_ttl: Option<u32>,
-    /// Whether this machine gets the multicast that it sends. The system's default is true.
+    /// Whether this machine gets the multicast that it sends. Default none: the system's, true.
     pub multicast_loop: Option<bool>,
-    /// How many hops anything else goes.
+    /// How many hops anything else goes. Default none: the system's, mostly 64.
     pub ttl: Option<u32>,
-    /// The type-of-service byte of IPv4 and traffic class of IPv6, RFC 2474.
-    pub tos: Option<u32>,
-    /// SO_BINDTODEVICE, socket(7): the name of the one network device to use (Linux).
+    /// IP_TOS, ip(7), and IPV6_TCLASS, RFC 2474: the type of service of what is sent. Default none.
+    pub tos: Option<u8>,
+    /// SO_BINDTODEVICE, socket(7): the name of the one network device to use (Linux). Default
+    /// none.
     pub device: Option<String>,
 }
 

@@ -207,6 +207,17 @@ impl<'a, S: System> Udp<'a, S> {
     ///
     /// The system's: `ENODEV` without an interface or route for it, `EADDRINUSE` when it is a
     /// member already; `EINVAL` for an address that is no group.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use echoloop_core::{EventLoop, Interface, LoopOptions, UdpOptions};
+    /// # let mut el = EventLoop::new(LoopOptions::default())?;
+    /// let options = UdpOptions { reuse_address: true, ..UdpOptions::default() };
+    /// let udp = el.bind_udp("0.0.0.0:5353", &options)?;
+    /// el.udp(udp)?.join_multicast([224, 0, 0, 251].into(), Interface::Default)?;
+    /// # Ok::<(), echoloop_core::Error>(())
+    /// ```
     pub fn join_multicast(&mut self, group: IpAddr, on: Interface) -> Result<(), Error> {
         self.change("join", UdpChange::Join(membership(group, None, on)))
     }
@@ -226,7 +237,7 @@ impl<'a, S: System> Udp<'a, S> {
     /// # Errors
     ///
     /// Those of [`join_multicast`](Self::join_multicast).
-    pub fn join_source(
+    pub fn join_multicast_source(
         &mut self,
         group: IpAddr,
         source: IpAddr,
@@ -235,12 +246,12 @@ impl<'a, S: System> Udp<'a, S> {
         self.change("join", UdpChange::Join(membership(group, Some(source), on)))
     }
 
-    /// Leaves what [`join_source`](Self::join_source) joined.
+    /// Leaves what [`join_multicast_source`](Self::join_multicast_source) joined.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn leave_source(
+    pub fn leave_multicast_source(
         &mut self,
         group: IpAddr,
         source: IpAddr,

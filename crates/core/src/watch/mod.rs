@@ -151,7 +151,7 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`ErrorKind::BadHandle`].
-    pub fn watched_number(&self, id: WatchId) -> Result<RawFd, Error> {
+    pub fn watched_fd(&self, id: WatchId) -> Result<RawFd, Error> {
         let slot = self.find_watch(id, "watched descriptor")?;
         Ok(self.watches.slots.get(slot).map_or(-1, |w| w.fd))
     }

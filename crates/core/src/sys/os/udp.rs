@@ -75,7 +75,7 @@ fn set_options_v4(socket: &Socket, options: &UdpOptions) -> io::Result<()> {
             .multicast_loop
             .map(|on| socket.set_multicast_loop_v4(on)),
         options.ttl.map(|n| socket.set_ttl_v4(n)),
-        options.tos.map(|n| socket.set_tos_v4(n)),
+        options.tos.map(|n| socket.set_tos_v4(n.into())),
     ];
     each.into_iter().flatten().collect()
 }
@@ -94,7 +94,7 @@ fn set_options_v6(socket: &Socket, options: &UdpOptions) -> io::Result<()> {
             .multicast_loop
             .map(|on| socket.set_multicast_loop_v6(on)),
         options.ttl.map(|n| socket.set_unicast_hops_v6(n)),
-        options.tos.map(|n| socket.set_tclass_v6(n)),
+        options.tos.map(|n| socket.set_tclass_v6(n.into())),
     ];
     each.into_iter().flatten().collect()
 }
