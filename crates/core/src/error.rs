@@ -25,9 +25,11 @@ pub enum ErrorKind {
     /// The handle is stale, of another kind, of another loop, zero or made up.
     #[error("not a living handle of this kind in this loop")]
     BadHandle,
-    /// More than the hard cap waits to be sent, and nothing was queued. Send again after
-    /// [`Drained`](crate::Event::Drained).
-    #[error("send queue is full, nothing was queued; send again after the drained event")]
+    /// There is no room, and nothing was queued. Of a connection more than the hard cap waits to be
+    /// sent: send again after [`Drained`](crate::Event::Drained). Of a UDP socket the queue is full:
+    /// again after [`UdpDrained`](crate::Event::UdpDrained). Of a [`Remote`](crate::Remote) the
+    /// mailbox is full: again when its loop has taken a turn.
+    #[error("queue is full, nothing was queued; try again after the drained event")]
     QueueFull,
     /// The connection takes no more sends: `close`, `abort` or `shutdown_write` was called, or it
     /// is dead and its [`Closed`](crate::Event::Closed) event is on the way.
@@ -45,7 +47,7 @@ pub enum ErrorKind {
     /// An argument makes no sense; the text says which.
     #[error("{0}")]
     InvalidInput(&'static str),
-    /// A name could not be resolved.
+    /// A name could not be resolved; the `EAI_` code, its name and a text say why.
     #[error(transparent)]
     Resolve(ResolveError),
     /// A descriptor is not open.

@@ -11,9 +11,13 @@ use crate::{ConnId, ListenerId, LookupId, ResolveError, SignalId, TimerId, UdpId
 
 /// One thing that happened. [`EventLoop::next_event`](crate::EventLoop::next_event) hands them out.
 ///
-/// For one connection the order is: `Accepted`, `Connected` or `Adopted` first (a failed connect has neither),
-/// then any number of `Data`, `Congested` and `Drained`, at most one `EndOfStream`, after which no
-/// new bytes come, and `Closed` last, exactly once (promise 3).
+/// For one connection the order is: `Accepted`, `Connected` (perhaps after `ConnectPaused`) or
+/// `Adopted` first (a failed connect has none of them), then any number of `Data`, `Congested` and
+/// `Drained`, at most one `EndOfStream`, after which no new bytes come, and `Closed` last, exactly
+/// once (promise 3).
+///
+/// A `match` needs an arm for the rest: kinds that a program never asks for never come, and a later
+/// version may add some.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -29,8 +33,9 @@ pub enum Event {
         /// The connection.
         conn: ConnId,
     },
-    /// A connection that was made elsewhere is this loop's now: one that `adopt` took, or that
-    /// another loop handed over.
+    /// A connection that was made elsewhere is this loop's now: one that
+    /// [`adopt`](crate::EventLoop::adopt) took, or that another loop
+    /// [handed over](crate::EventLoop::hand_over).
     Adopted {
         /// The connection.
         conn: ConnId,
@@ -102,8 +107,9 @@ pub enum Event {
         /// The listener.
         listener: ListenerId,
     },
-    /// A watched descriptor is ready. With the default, level-triggered mode it is told again in
-    /// the next turn as long as it stays so.
+    /// A descriptor of [`watch`](crate::EventLoop::watch) is ready. With
+    /// [`WatchMode::Level`](crate::WatchMode::Level) it is told again in the next turn as long as
+    /// it stays so.
     Watch {
         /// The watch.
         watch: WatchId,
@@ -115,10 +121,11 @@ pub enum Event {
     WatchDead {
         /// The watch.
         watch: WatchId,
-        /// The number of the descriptor, which may name another one by now.
+        /// The number of the descriptor, which may name another one by now: do not close it.
         fd: i32,
     },
-    /// Datagrams arrived. They are good until the next call of `next_event` or `poll`.
+    /// Datagrams arrived: [`Udp::datagrams`](crate::Udp::datagrams) has them until the next call of
+    /// `next_event` or `poll`.
     Datagrams {
         /// The socket.
         udp: UdpId,
@@ -136,16 +143,17 @@ pub enum Event {
         /// The socket.
         udp: UdpId,
     },
-    /// A lookup has its answer. The lookup is gone after this event.
+    /// A lookup has its answer: [`resolved`](crate::EventLoop::resolved) has it until the next call
+    /// of `next_event` or `poll`. Then the lookup is gone.
     Resolved {
         /// The lookup.
         lookup: LookupId,
     },
-    /// A signal arrived, once or several times.
+    /// A signal of [`watch_signal`](crate::EventLoop::watch_signal) arrived, once or several times.
     Signal {
         /// The watch of the signal.
         signal: SignalId,
-        /// The number of the signal.
+        /// The number of the signal, signal(7).
         number: i32,
     },
     /// The loop holds more than its memory budget: until `UnderBudget` it does not read from
@@ -188,6 +196,7 @@ pub enum CloseReason {
 
 /// The deadlines a connection can miss.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Deadline {
     /// The connection was not made in time.
     Connect,

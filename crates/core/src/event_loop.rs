@@ -230,7 +230,8 @@ impl<S: System> EventLoop<S> {
     ///
     /// # Errors
     ///
-    /// The system's, when its selector fails; with a selector of our own it does not.
+    /// [`ErrorKind::Forked`] in the child of a fork, until [`after_fork`](Self::after_fork). The
+    /// system's, when its selector fails; with a selector of our own it does not.
     pub fn poll(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
         if let Err(e) = self.check_process("poll") {
             self.forget_turn();
@@ -281,6 +282,25 @@ impl<S: System> EventLoop<S> {
     }
 
     /// A handle to this loop for other threads (promise 15).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use echoloop_core::{Event, EventLoop, LoopOptions};
+    /// let mut el = EventLoop::new(LoopOptions::default())?;
+    /// let remote = el.remote();
+    /// let worker = std::thread::spawn(move || remote.post(42).and(remote.stop()));
+    /// loop {
+    ///     el.poll(None)?;
+    ///     match el.next_event() {
+    ///         Some(Event::Posted { word }) => assert_eq!(word, 42), // An index into a queue, say.
+    ///         Some(Event::Stop) => break,
+    ///         _ => {}
+    ///     }
+    /// }
+    /// # worker.join().unwrap()?;
+    /// # Ok::<(), echoloop_core::Error>(())
+    /// ```
     #[must_use]
     pub fn remote(&self) -> Remote {
         Remote::new(Arc::clone(&self.mailbox))
@@ -338,7 +358,8 @@ impl<S: System> EventLoop<S> {
     /// Closes all listeners, and all connections as [`Connection::close`] does, with the reason
     /// [`CloseReason::ShutDown`] and `deadline` instead of each one's close timeout.
     ///
-    /// The loop goes on: poll until [`connection_count`](Self::connection_count) is 0.
+    /// The loop goes on, and so do its timers, watches and UDP sockets: poll until
+    /// [`connection_count`](Self::connection_count) is 0.
     pub fn shut_down(&mut self, deadline: Duration) {
         let listeners: Vec<u64> = self.listeners.keys().collect();
         for key in listeners {

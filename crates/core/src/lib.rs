@@ -33,6 +33,35 @@
 //! assert_eq!(echoed, b"hello");
 //! # Ok::<(), echoloop_core::Error>(())
 //! ```
+//!
+//! # How do I ...
+//!
+//! Each link leads to what does it, with an example there.
+//!
+//! | ... | |
+//! |---|---|
+//! | listen, on TCP or a Unix socket | [`EventLoop::listen`] |
+//! | listen on what systemd has opened | [`inherited_listeners`], [`EventLoop::adopt_listener`] |
+//! | connect to a name or an address | [`EventLoop::connect`] |
+//! | resolve a name by itself, or by my own means | [`EventLoop::resolve`], [`Resolver`] |
+//! | cut what arrives into messages, and answer | [`Connection`] |
+//! | bound the memory, of all and of each | [`LoopOptions`] |
+//! | set options of sockets, deadlines, half-open | [`ConnOptions`] |
+//! | join two connections into a proxy | [`EventLoop::pipe`] |
+//! | take over a socket, or give one up | [`EventLoop::adopt`], [`EventLoop::give_away`] |
+//! | move a connection to a loop of another thread | [`EventLoop::hand_over`] |
+//! | send and receive datagrams, join a group | [`EventLoop::bind_udp`], [`Udp::join_multicast`] |
+//! | start timers | [`EventLoop::add_timer`], [`TimerSpec`] |
+//! | reach the loop from other threads | [`EventLoop::remote`] |
+//! | watch a descriptor of my own | [`EventLoop::watch`], [`EventLoop::watch_owned`] |
+//! | wait for descriptors without a loop | [`Selector`], [`poll()`], [`select`] |
+//! | have signals as events | [`EventLoop::watch_signal`] |
+//! | nest the loop in another one | [`EventLoop::descriptor`] |
+//! | know what goes on | [`Counters`], [`Metrics`], [`EventLoop::on_slow_handler`], [`EventLoop::dump`] |
+//! | go on in the child of a fork | [`EventLoop::after_fork`] |
+//!
+//! What a loop promises, and what it does not, is said by [`EventLoop`]; what can happen, by
+//! [`Event`]; why a connection ended, by [`CloseReason`].
 
 #![forbid(unsafe_code)]
 

@@ -10,14 +10,26 @@ use std::time::Duration;
 use crate::Resolver;
 
 /// Options of an [`EventLoop`](crate::EventLoop).
+///
+/// ```
+/// use echoloop_core::{ConnOptions, EventLoop, ListenOptions, LoopOptions};
+///
+/// let options = LoopOptions { memory_budget: 64 << 20, ..LoopOptions::default() }; // Of all.
+/// let mut el = EventLoop::new(options)?;
+/// let conn = ConnOptions { send_cap: 1 << 20, max_unread: 64 << 10, ..ConnOptions::default() };
+/// let options = ListenOptions { conn, ..ListenOptions::default() }; // Of each accepted here.
+/// el.listen("127.0.0.1:0", &options)?;
+/// # Ok::<(), echoloop_core::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct LoopOptions {
-    /// What all connections together may hold queued and unread. Above it the loop tells
+    /// Bytes that all connections together may hold queued and unread. Above it the loop tells
     /// [`OverBudget`](crate::Event::OverBudget), nobody is accepted, `send` answers
     /// `QueueFull` where something is queued already, those with a queue are not read from, and one
     /// that leaves more unread than its even share is closed as `InputTooLarge`. Default 1 GiB.
     pub memory_budget: usize,
-    /// Connections whose readiness one turn takes from the kernel. Default 1,024.
+    /// Reports of the kernel, one for each socket or descriptor, that one turn takes; from 1 to
+    /// 65,536. Default 1,024.
     pub events_per_turn: usize,
     /// Words that may wait after [`Remote::post`](crate::Remote::post). Default 1,048,576.
     pub post_capacity: usize,
@@ -86,11 +98,11 @@ pub struct ConnOptions {
     /// Stop reading while more than the high mark waits to be sent. Default true. Switch it off
     /// where two sides both send a lot before they read: both pausing would be a deadlock.
     pub auto_pause: bool,
-    /// Above this many queued bytes the connection is `Congested`. Default 256 KiB.
+    /// Above so many queued bytes the connection is `Congested`. Default 256 KiB.
     pub high_mark: usize,
     /// At or below it the connection is `Drained`. Default 64 KiB.
     pub low_mark: usize,
-    /// While more than this waits, `send` answers `QueueFull`. Default 4 MiB.
+    /// While more bytes than this wait, `send` answers `QueueFull`. Default 4 MiB.
     pub send_cap: usize,
     /// A connection whose handler leaves so many bytes unread is closed as `InputTooLarge`.
     /// Default 1 MiB.

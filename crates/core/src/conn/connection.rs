@@ -15,6 +15,23 @@ use crate::turn::Current;
 use crate::{Addr, Attempted, CloseReason, ConnId, Error, ErrorKind, Keepalive, Target};
 
 /// A connection of an [`EventLoop`], borrowed by [`EventLoop::conn`].
+///
+/// # Examples
+///
+/// Messages that end with a newline; the beginning of the next one waits for the rest of it:
+///
+/// ```
+/// # use echoloop_core::{ConnId, Error, EventLoop};
+/// fn on_data(el: &mut EventLoop, conn: ConnId) -> Result<(), Error> {
+///     let mut view = el.conn(conn)?;
+///     while let Some(end) = view.received().iter().position(|b| *b == b'\n') {
+///         println!("{}", view.received()[..end].escape_ascii());
+///         view.consume(end + 1);
+///         view.send(b"ok\n")?;
+///     }
+///     Ok(())
+/// }
+/// ```
 pub struct Connection<'a, S: System = Os> {
     el: &'a mut EventLoop<S>,
     slot: u32,

@@ -47,7 +47,7 @@
 //!     once, and the system's own descriptor is readable until that report was handed out. Setting
 //!     the alarm anew, or to `None`, takes back one that was not handed out. A system without an
 //!     alarm answers `ENOSYS`; then timers are as fine as the timeouts of `wait`.
-//! 16. **After `watch_signal`, at most once for each number, a signal is reported** by [`SIGNALS`]
+//! 16. **After `watch_signal`, at most once for each number, a signal is reported** by `SIGNALS`
 //!     and then handed out by `take_signals`, several of a number once, none never. `EINVAL` is for
 //!     what is no signal or can't be watched; then nothing was touched.
 //! 17. **`forked` says that this is a child of the process that made the system**, until `after_fork`
