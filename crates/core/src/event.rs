@@ -170,7 +170,8 @@ pub enum Event {
 pub enum CloseReason {
     /// The peer finished sending, and what was queued for it was flushed.
     PeerFinished,
-    /// The peer reset the connection (`ECONNRESET` or `EPIPE`).
+    /// The peer reset the connection (`ECONNRESET` or `EPIPE`). When a write found that out, the
+    /// bytes that came before were handed out first.
     Reset,
     /// [`connect`](crate::EventLoop::connect) failed with this error number; of several tries, the
     /// most telling.

@@ -5,7 +5,6 @@
 //! flags telling what is still to be done. Nearly all events are had the short way, by `next_data`.
 
 use crate::conn::adopt::ADOPTED;
-use crate::conn::receive::errno_reason;
 use crate::conn::{Conn, Flags, NEVER};
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of};
@@ -357,8 +356,15 @@ impl<S: System> EventLoop<S> {
         let Some(socket) = self.conns.get(slot).and_then(|c| c.socket.as_ref()) else {
             return;
         };
-        if let Some(e) = self.sys.take_error(socket) {
-            self.terminate(slot, errno_reason(e));
+        let error = self.sys.take_error(socket);
+        let conn = self.conns.get(slot);
+        if let Some(reason) = conn
+            .filter(|c| c.flags.any(Flags::BROKEN))
+            .map(|c| c.reason)
+        {
+            self.terminate(slot, reason); // It was paused in the middle of its last words.
+        } else if let Some(e) = error {
+            self.write_failed(slot, e);
         }
     }
 

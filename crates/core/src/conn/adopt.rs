@@ -205,7 +205,7 @@ impl<S: System> EventLoop<S> {
             return refused(ErrorKind::BadHandle);
         };
         let flags = self.conns.get(slot).map_or(Flags::DEAD, |c| c.flags);
-        if flags.any(Flags::CLOSING | Flags::DEAD) {
+        if flags.any(Flags::ENDING) {
             return refused(ErrorKind::Closing);
         }
         if flags.any(Flags::CONNECTING) {
@@ -220,7 +220,7 @@ impl<S: System> EventLoop<S> {
         self.spill_gathered(slot);
         self.flush(slot);
         let living = self.conns.get(slot);
-        if living.is_none_or(|c| c.flags.any(Flags::DEAD)) {
+        if living.is_none_or(|c| c.flags.any(Flags::ENDING)) {
             return refused(ErrorKind::Closing);
         }
         Ok(slot)

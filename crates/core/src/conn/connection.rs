@@ -194,7 +194,8 @@ impl<'a, S: System> Connection<'a, S> {
     }
 
     /// Stops reading until [`resume`](Self::resume). What the kernel holds stays there, and the
-    /// peer stops sending when its window is full. A reset is still noticed.
+    /// peer stops sending when its window is full. A reset or a failed write still ends the
+    /// connection at once, and what was not read is lost.
     pub fn pause(&mut self) {
         let slot = self.slot;
         let conn = self.conn_mut();

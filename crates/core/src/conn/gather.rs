@@ -249,11 +249,10 @@ impl<S: System> EventLoop<S> {
         self.counters.bytes_sent += taken as u64;
         self.counters.sends += u64::from(taken > 0);
         self.queue_rest(slot, &bytes[taken..]);
-        if matches!(sent, Ok(_) | Err(Errno::AGAIN)) {
-            self.stall(slot);
-        } else {
-            // Asks again, and so learns whether it was a signal or worse.
-            self.flush(slot);
+        match sent {
+            Ok(_) | Err(Errno::AGAIN) => self.stall(slot),
+            Err(Errno::INTR) => self.flush(slot),
+            Err(e) => self.write_failed(slot, e),
         }
     }
 

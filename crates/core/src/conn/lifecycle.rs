@@ -88,9 +88,12 @@ impl<S: System> EventLoop<S> {
             conn.ends_by = conn.ends_by.min(ends_by);
             return self.arm(slot);
         }
-        conn.reason = reason;
+        let first = std::mem::replace(&mut conn.reason, reason);
         if conn.flags.any(Flags::CONNECTING) {
             return self.terminate(slot, reason);
+        }
+        if conn.flags.any(Flags::BROKEN) {
+            return self.terminate(slot, first);
         }
         conn.flags.set(Flags::CLOSING);
         conn.flags
@@ -207,12 +210,35 @@ impl<S: System> EventLoop<S> {
             return;
         };
         if let Err(e) = self.sys.shutdown_write(socket) {
-            return self.terminate(slot, errno_reason(e));
+            return self.write_failed(slot, e);
         }
         // An end of stream that is still to be told closes after it was.
         if conn.flags.any(Flags::EOF) && !conn.flags.any(Flags::TELL_END) {
             self.begin_close(slot, CloseReason::PeerFinished, None);
         }
+    }
+
+    /// A write failed, so no other can succeed. What the peer sent before it went is handed out
+    /// first, where somebody reads: then the reading finds the end.
+    #[cold]
+    pub(crate) fn write_failed(&mut self, slot: u32, e: Errno) {
+        self.spill_gathered(slot);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let reason = errno_reason(e);
+        let no_reader = Flags::PAUSED | Flags::EOF | Flags::PIPED | Flags::ENDING;
+        if conn.flags.any(no_reader) {
+            return self.terminate(slot, reason);
+        }
+        conn.reason = reason;
+        // Nobody waits for the queue any more.
+        let waits = Flags::WRITABLE | Flags::FLUSH | Flags::CONGESTED | Flags::HELD;
+        let tells = Flags::TELL_CONGESTED | Flags::TELL_DRAINED;
+        conn.flags.clear(waits | tells | Flags::STARVED);
+        conn.flags
+            .set(Flags::BROKEN | Flags::READABLE | Flags::READ_CLOSED);
+        self.requeue(slot);
     }
 
     /// Resets the connection at once.
@@ -314,7 +340,7 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get_mut(slot) else {
             return refused;
         };
-        if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
+        if conn.flags.any(Flags::ENDING) {
             return refused;
         }
         if conn.flags.any(Flags::PIPED) {

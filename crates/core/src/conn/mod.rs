@@ -127,8 +127,12 @@ impl Flags {
     /// Its socket is shared with the parent of a fork: it is closed and no more.
     pub(crate) const INHERITED: Self = Self(1 << 28);
 
+    /// A write has failed: what the peer sent before is read to its end, then it is dead.
+    pub(crate) const BROKEN: Self = Self(1 << 28);
+
     /// All that a visit does beside a plain read.
-    pub(crate) const SPECIAL: Self = Self(0x01ff_0000 | Self::ERROR.0 | Self::PIPED.0);
+    pub(crate) const SPECIAL: Self =
+        Self(0x01ff_0000 | Self::ERROR.0 | Self::PIPED.0 | Self::BROKEN.0);
     /// All for which a visit is due in this turn, whatever was read.
     pub(crate) const URGENT: Self = Self(
         Self::DEAD.0
@@ -146,7 +150,9 @@ impl Flags {
     const NOT_PLAIN: Self =
         Self(Self::SPECIAL.0 | Self::NO_READ.0 | Self::IN_LINE.0 | Self::TIMED.0);
     /// No further send is taken.
-    pub(crate) const NO_SEND: Self = Self(Self::CLOSING.0 | Self::DEAD.0 | Self::FINISHING.0);
+    pub(crate) const NO_SEND: Self = Self(Self::ENDING.0 | Self::FINISHING.0);
+    /// What is left of it is its end.
+    pub(crate) const ENDING: Self = Self(Self::CLOSING.0 | Self::DEAD.0 | Self::BROKEN.0);
 
     #[inline]
     pub(crate) fn any(self, of: Self) -> bool {
@@ -350,7 +356,7 @@ impl<K> Conn<K> {
             }
         };
         let closing = self.flags.any(Flags::CLOSING);
-        if !self.queue.is_empty() && !self.flags.any(Flags::CONNECTING) {
+        if !self.queue.is_empty() && !self.flags.any(Flags::CONNECTING | Flags::BROKEN) {
             consider(
                 self.progress_at,
                 self.options.write_stall_timeout,

@@ -57,6 +57,13 @@ impl<S: System> EventLoop<S> {
                 return self.read(slot);
             }
             Received::Failed(Errno::INTR) => self.requeue(slot),
+            Received::Failed(_) | Received::End if conn.flags.any(Flags::BROKEN) => {
+                let reason = match outcome {
+                    Received::Failed(e) if e != Errno::AGAIN => errno_reason(e),
+                    _ => conn.reason,
+                };
+                self.terminate(slot, reason);
+            }
             Received::Failed(Errno::AGAIN) => conn.flags.clear(Flags::READABLE),
             Received::Failed(e) => self.terminate(slot, errno_reason(e)),
             Received::End => {
@@ -131,7 +138,8 @@ impl<S: System> EventLoop<S> {
 /// The reason of a connection that this error of a read or write ends.
 pub(crate) fn errno_reason(e: Errno) -> CloseReason {
     match e {
-        Errno::CONNRESET | Errno::PIPE => CloseReason::Reset,
+        // The last is what shutdown(2) says of a connection that was reset.
+        Errno::CONNRESET | Errno::PIPE | Errno::NOTCONN => CloseReason::Reset,
         other => CloseReason::Error(other.raw_os_error()),
     }
 }

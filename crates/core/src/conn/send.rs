@@ -9,7 +9,6 @@ use std::io::IoSlice;
 use rustix::io::Errno;
 
 use crate::conn::Flags;
-use crate::conn::receive::errno_reason;
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::{CloseReason, Error, ErrorKind};
@@ -95,7 +94,7 @@ impl<S: System> EventLoop<S> {
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break 0,
                 Err(e) => {
-                    self.terminate(slot, errno_reason(e));
+                    self.write_failed(slot, e);
                     return Err(Error::new("send", ErrorKind::Closing));
                 }
                 Ok(n) => break n,
@@ -155,7 +154,7 @@ impl<S: System> EventLoop<S> {
         };
         conn.flags.clear(Flags::DIRTY);
         let waiting = conn.queue.len();
-        if waiting == 0 {
+        if waiting == 0 || conn.flags.any(Flags::BROKEN) {
             return;
         }
         if !conn.flags.any(Flags::WRITABLE) {
@@ -169,7 +168,7 @@ impl<S: System> EventLoop<S> {
                 Ok(n) => break n,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => break 0,
-                Err(e) => return self.terminate(slot, errno_reason(e)),
+                Err(e) => return self.write_failed(slot, e),
             }
         };
         self.buffered -= taken;

@@ -13,10 +13,11 @@ use crate::turn::Current;
 use crate::{ConnId, ListenerId};
 
 /// What to call the flags that say why a connection does what it does, or does nothing.
-const STATES: [(Flags, &str); 18] = [
+const STATES: [(Flags, &str); 19] = [
     (Flags::EOF, "half-closed by the peer"),
     (Flags::FINISHED, "half-closed here"),
     (Flags::LINGERING, "waiting for the peer to finish"),
+    (Flags::BROKEN, "read to the end after a failed write"),
     (Flags::PAUSED, "paused"),
     (Flags::PIPED, "piped"),
     (Flags::CONGESTED, "congested"),
