@@ -71,7 +71,10 @@ impl<S: System> EventLoop<S> {
         }
         self.watches.begin_turn();
         self.feed_starved();
-        self.line.extend(self.later.drain(..));
+        // Nearly always there is nothing, and even to move nothing costs a hundred instructions.
+        if !self.later.is_empty() {
+            self.line.extend(self.later.drain(..));
+        }
         self.begin_udp_turn();
         self.accepts_left = ACCEPTS_A_TURN;
     }

@@ -191,7 +191,9 @@ impl<S: System> EventLoop<S> {
     }
 
     pub(crate) fn begin_udp_turn(&mut self) {
-        self.udp_work.line.extend(self.udp_work.later.drain(..));
+        if !self.udp_work.later.is_empty() {
+            self.udp_work.line.extend(self.udp_work.later.drain(..));
+        }
     }
 
     /// The next event of any UDP socket.

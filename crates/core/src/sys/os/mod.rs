@@ -125,7 +125,8 @@ impl System for Os {
             let plain = Readiness::default()
                 .and(Readiness::READABLE, event.is_readable())
                 .and(Readiness::WRITABLE, event.is_writable());
-            let readiness = if event.is_error() || event.is_read_closed() || event.is_priority() {
+            let special = event.is_error() | event.is_read_closed() | event.is_priority();
+            let readiness = if special {
                 special_readiness(event)
             } else {
                 plain
