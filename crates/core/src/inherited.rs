@@ -27,7 +27,7 @@ pub struct Inherited {
 /// The descriptors that a service manager passed to this process, with their names: 3 and those
 /// after it, as LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say (sd_listen_fds(3)).
 ///
-/// None when nothing was passed, when it was for another process, and when it was taken before.
+/// Empty when nothing was passed, when it was for another process, and when it was taken before.
 /// Call it first thing: a descriptor that the program opened itself would be taken for inherited
 /// where the variables lie. They may be other things than listeners, as the service's units say.
 ///

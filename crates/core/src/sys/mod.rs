@@ -28,9 +28,9 @@
 //! 11. **A socket may change hands.** `check_adopted` answers the peer's address of a connected
 //!     stream socket, after making it non-blocking and close-on-exec and applying the options;
 //!     `EPROTOTYPE` for one of another type, `EINVAL` for one that listens, `ENOTCONN`; then it has
-//!     changed nothing. `adopt_listener` answers likewise for one that does not listen. `adopt` makes a socket of it, not registered yet. `release` undoes that:
-//!     it is registered no more, and nothing else happens to it. A system without descriptors
-//!     answers with what it was given.
+//!     changed nothing. `adopt_listener` answers likewise for one that does not listen. `adopt`
+//!     makes a socket of it, not registered yet. `release` undoes that: it is registered no more,
+//!     and nothing else happens to it. A system without descriptors answers with what it was given.
 //! 12. **Options of a socket are set before it listens or connects**, and handed down to what a
 //!     listener accepts, save for what only `tune` can give. When an option was refused, the call
 //!     fails and `refused_option` names it, once: `"set TCP_NOTSENT_LOWAT"`.
