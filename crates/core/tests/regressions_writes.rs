@@ -65,7 +65,7 @@ fn last_words_come_before_the_reset_that_a_large_send_meets() {
     assert_eq!(refused.kind(), ErrorKind::Closing);
     let again = el.send(conn, b"more").unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Closing);
-    assert!(!el.conn(conn).unwrap().is_writable());
+    assert!(!el.conn(conn).unwrap().may_send());
     let end = to_the_end(&mut el, conn);
     assert_eq!(end, (LAST_WORDS.to_vec(), CloseReason::Reset, 0));
 }

@@ -118,7 +118,7 @@ impl<'a, S: System> Connection<'a, S> {
     /// Whether [`send`](Self::send) may still succeed: the connection is neither closing nor dead
     /// and has not shut down its writing side.
     #[must_use]
-    pub fn is_writable(&self) -> bool {
+    pub fn may_send(&self) -> bool {
         !self.conn().flags.any(Flags::NO_SEND)
     }
 
