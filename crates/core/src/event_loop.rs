@@ -27,7 +27,7 @@ use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
 use crate::time::deadlines::{DeadlineId, Deadlines, DueTimer};
 use crate::time::timer::Timer;
-use crate::turn::{Current, NOBODY};
+use crate::turn::{Current, Left, NOBODY};
 use crate::udp::{Batch, UdpSocket, UdpWork};
 use crate::watch::watches::Watches;
 use crate::{CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, LoopOptions};
@@ -41,7 +41,8 @@ use crate::{CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, 
 /// - A handle that is stale, of another kind, of another loop, zero or made up gets
 ///   [`ErrorKind::BadHandle`], always.
 /// - Every connection ends with exactly one [`Event::Closed`], its last event.
-/// - One connection can't starve the rest: a turn reads from each connection at most once.
+/// - One connection can't starve the rest: a turn reads from each connection at most once. Nor can
+///   one kind of event: a turn hands out at most 1,024 of each, and the rest waits for the next.
 ///
 /// # Not promised
 ///
@@ -109,7 +110,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) starved: Vec<u32>,
     /// Listeners that may have a connection to accept.
     pub(crate) accepting: VecDeque<u32>,
-    pub(crate) accepts_left: usize,
+    /// What this turn may still hand out.
+    pub(crate) left: Left,
     /// Listeners that wait for a descriptor to be free.
     pub(crate) starved_listeners: usize,
     /// Connects that wait for a descriptor or a port, first come first served.
@@ -199,7 +201,7 @@ impl<S: System> EventLoop<S> {
             dirty: Vec::with_capacity(8),
             starved: Vec::new(),
             accepting: VecDeque::new(),
-            accepts_left: 0,
+            left: Left::A_TURN,
             starved_listeners: 0,
             starved_connects: VecDeque::new(),
             connect_retry: DeadlineId::NONE,

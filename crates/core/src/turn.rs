@@ -4,6 +4,8 @@
 //! the next turn (promise 8). One visit makes at most one event, and always leaves the connection's
 //! flags telling what is still to be done. Nearly all events are had the short way, by `next_data`.
 
+use std::collections::VecDeque;
+
 use crate::conn::adopt::ADOPTED;
 use crate::conn::{Conn, Flags, NEVER};
 use crate::event_loop::EventLoop;
@@ -12,8 +14,36 @@ use crate::remote::letter::Letter;
 use crate::sys::{ALARM, Ready, SIGNALS, System, WAKER};
 use crate::{CloseReason, ConnId, Event, ListenerId};
 
-/// Accepts a turn may make, over all listeners.
-const ACCEPTS_A_TURN: usize = 256;
+/// How much of each kind a turn may still hand out or visit. What is left over waits for the next,
+/// and so does what handlers make anew for ever, such as a connect that is refused at once.
+pub(crate) struct Left {
+    pub(crate) visits: usize,
+    pub(crate) posts: usize,
+    pub(crate) timers: usize,
+    pub(crate) watches: usize,
+    pub(crate) lookups: usize,
+    pub(crate) udps: usize,
+    /// Over all listeners.
+    pub(crate) accepts: usize,
+}
+
+impl Left {
+    pub(crate) const A_TURN: Self = Self {
+        visits: 1024,
+        posts: 1024,
+        timers: 1024,
+        watches: 1024,
+        lookups: 1024,
+        udps: 1024,
+        accepts: 256,
+    };
+}
+
+/// The next in a queue, if the turn has any of its kind left.
+pub(crate) fn pop<T>(queue: &mut VecDeque<T>, left: &mut usize) -> Option<T> {
+    *left = left.checked_sub(usize::from(!queue.is_empty()))?;
+    queue.pop_front()
+}
 
 /// What the program is handling: the event handed out last, as far as it leaves work behind.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,7 +106,7 @@ impl<S: System> EventLoop<S> {
             self.line.extend(self.later.drain(..));
         }
         self.begin_udp_turn();
-        self.accepts_left = ACCEPTS_A_TURN;
+        self.left = Left::A_TURN;
     }
 
     /// The next event if it is [`Event::Data`] and can be had the short way, as nearly always.
@@ -128,7 +158,7 @@ impl<S: System> EventLoop<S> {
         loop {
             let event = if let Some(report) = self.ready.pop() {
                 self.look_at(report)
-            } else if let Some(slot) = self.line.pop_front() {
+            } else if let Some(slot) = pop(&mut self.line, &mut self.left.visits) {
                 self.visit(slot)
             } else {
                 let event = self.next_other();
@@ -373,7 +403,7 @@ impl<S: System> EventLoop<S> {
 
     /// Events that are not a connection's line: posts, stop, timers, the budget, watches, accepts.
     fn next_other(&mut self) -> Option<Event> {
-        while let Some(letter) = self.posted.pop_front() {
+        while let Some(letter) = pop(&mut self.posted, &mut self.left.posts) {
             match letter {
                 Letter::Word(word) => {
                     self.counters.posts += 1;

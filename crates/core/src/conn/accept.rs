@@ -15,7 +15,7 @@ use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::System;
 use crate::time::deadlines::{DeadlineId, Owner};
-use crate::turn::Current;
+use crate::turn::{Current, pop};
 use crate::{
     Addr, CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId,
 };
@@ -235,13 +235,11 @@ impl<S: System> EventLoop<S> {
 
     /// Accepts one connection from the listeners in turn, within the turn's bound.
     pub(crate) fn next_accept(&mut self) -> Option<Event> {
-        while self.accepts_left > 0 {
-            let slot = self.accepting.pop_front()?;
+        while let Some(slot) = pop(&mut self.accepting, &mut self.left.accepts) {
             let Some(listener) = self.listeners.get_mut(slot) else {
                 continue;
             };
             listener.in_line = false;
-            self.accepts_left -= 1;
             match self.sys.accept(&listener.socket) {
                 Ok((socket, peer)) => {
                     self.try_accepting(slot);

@@ -19,7 +19,7 @@ use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of, slot_of};
 use crate::sys::{Answer, System};
 use crate::time::deadlines::{DeadlineId, Owner};
-use crate::turn::Current;
+use crate::turn::{Current, pop};
 use crate::{Error, ErrorKind, LookupId, ResolveError, Target};
 
 /// A program's own way to resolve names, for [`LoopOptions::resolver`](crate::LoopOptions).
@@ -212,7 +212,7 @@ impl<S: System> EventLoop<S> {
     }
 
     pub(crate) fn next_resolved(&mut self) -> Option<LookupId> {
-        let key = self.resolved.pop_front()?;
+        let key = pop(&mut self.resolved, &mut self.left.lookups)?;
         let (slot, lookup) = self.lookups.find_mut(key)?;
         lookup.told = true;
         self.current = Current::Lookup(slot);

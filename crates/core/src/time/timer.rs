@@ -10,7 +10,7 @@ use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::System;
 use crate::time::deadlines::Owner;
-use crate::turn::Current;
+use crate::turn::{Current, pop};
 use crate::{Error, ErrorKind, Event, TimerId};
 
 /// When a timer fires, for [`EventLoop::add_timer`].
@@ -223,7 +223,7 @@ impl<S: System> EventLoop<S> {
 
     pub(crate) fn next_timer(&mut self) -> Option<Event> {
         self.collect_due();
-        while let Some(due) = self.due.pop_front() {
+        while let Some(due) = pop(&mut self.due, &mut self.left.timers) {
             let (key, at) = (due.whose.get(), due.at);
             let Some((slot, timer)) = self.timers.find_mut(key) else {
                 continue;

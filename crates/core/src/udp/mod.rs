@@ -22,6 +22,7 @@ pub use view::{Datagram, Datagrams, Udp};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::{Ready, System, UdpFeatures, UdpSend};
+use crate::turn::pop;
 use crate::{Addr, Error, ErrorKind, Event, UdpId};
 use options::LARGEST;
 use queue::Queue;
@@ -198,7 +199,7 @@ impl<S: System> EventLoop<S> {
 
     /// The next event of any UDP socket.
     pub(crate) fn next_udp(&mut self) -> Option<Event> {
-        while let Some(slot) = self.udp_work.line.pop_front() {
+        while let Some(slot) = pop(&mut self.udp_work.line, &mut self.left.udps) {
             if let Some(event) = self.visit_udp(slot) {
                 return Some(event);
             }

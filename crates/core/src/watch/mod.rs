@@ -195,7 +195,9 @@ impl<S: System> EventLoop<S> {
 
     /// Hands out what a watch has to tell.
     pub(crate) fn next_watch(&mut self) -> Option<Event> {
+        let left = self.left.watches.checked_sub(1)?;
         let (slot, told) = self.watches.next()?;
+        self.left.watches = left;
         self.current = Current::Watch(slot);
         let watch = WatchId(self.watches.slots.key(slot));
         Some(match told {
