@@ -404,6 +404,7 @@ impl<S: System> EventLoop<S> {
     /// Events that are not a connection's line: posts, stop, timers, the budget, watches, accepts.
     fn next_other(&mut self) -> Option<Event> {
         while let Some(letter) = pop(&mut self.posted, &mut self.left.posts) {
+            self.mailbox.still_waits(self.posted.len());
             match letter {
                 Letter::Word(word) => {
                     self.counters.posts += 1;

@@ -18,6 +18,7 @@ use mailbox::Mailbox;
 
 /// What `crate::sync` is in here.
 mod sync {
+    pub(crate) use loom::sync::atomic::AtomicUsize;
     pub(crate) use loom::sync::{Mutex, MutexGuard};
 }
 

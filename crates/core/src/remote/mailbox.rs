@@ -9,8 +9,9 @@
 //! through all orders of events under loom.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicUsize, Mutex, MutexGuard};
 use crate::sys::Waker;
 use crate::{Error, ErrorKind};
 
@@ -18,6 +19,8 @@ pub(crate) struct Mailbox<T = u64> {
     state: Mutex<State<T>>,
     waker: Waker,
     capacity: usize,
+    /// Words that the loop has taken and not handed out yet: they count too.
+    taken: AtomicUsize,
 }
 
 struct State<T> {
@@ -39,6 +42,7 @@ impl<T> Mailbox<T> {
             }),
             waker,
             capacity,
+            taken: AtomicUsize::new(0),
         }
     }
 
@@ -54,7 +58,8 @@ impl<T> Mailbox<T> {
         make: impl FnOnce() -> Result<T, Error>,
     ) -> Result<(), Error> {
         self.put(operation, |state| {
-            if state.words.len() >= self.capacity {
+            let waiting = state.words.len() + self.taken.load(Ordering::Relaxed);
+            if waiting >= self.capacity {
                 return Err(Error::new(operation, ErrorKind::QueueFull));
             }
             state.words.push_back(make()?);
@@ -85,7 +90,13 @@ impl<T> Mailbox<T> {
         } else {
             into.append(&mut state.words);
         }
+        self.still_waits(into.len());
         std::mem::take(&mut state.stop)
+    }
+
+    /// The loop: so many of the words that it has taken are not handed out yet.
+    pub(crate) fn still_waits(&self, words: usize) {
+        self.taken.store(words, Ordering::Relaxed);
     }
 
     /// The loop, at its end: from now on everything is refused.
