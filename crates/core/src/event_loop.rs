@@ -380,6 +380,9 @@ impl<S: System> Drop for EventLoop<S> {
             self.forget_turn(); // The parent sends it.
         }
         self.finish_handler();
+        if !self.sys.forked() {
+            self.flush_all();
+        }
         self.mailbox.close();
         let last = self
             .conns

@@ -191,6 +191,18 @@ impl<S: System> EventLoop<S> {
         }
     }
 
+    /// At the end of the loop: offers the kernel once more all that waits.
+    pub(crate) fn flush_all(&mut self) {
+        for slot in 0..self.conns.end() {
+            if let Some(conn) = self.conns.get_mut(slot)
+                && !conn.flags.any(Flags::CONNECTING)
+            {
+                conn.flags.set(Flags::WRITABLE);
+                self.flush(slot);
+            }
+        }
+    }
+
     /// Looks at the marks after the queue has changed, and at what an empty queue allows.
     pub(crate) fn queue_waits(&mut self, slot: u32) {
         let Some(conn) = self.conns.get_mut(slot) else {
