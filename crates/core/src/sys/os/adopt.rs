@@ -1,6 +1,7 @@
 //! Sockets that change hands: what must hold of one that comes, and leaving the selector.
 //!
-//! The rule: all checks come before the first change, so a socket that is refused is as it was.
+//! The rule: all checks come before the first change, so a socket that is refused is as it was,
+//! save for the options that were set before the one that was refused.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -23,8 +24,8 @@ pub(super) fn check(socket: BorrowedFd<'_>, options: &ConnOptions) -> Outcome<Ad
     }
     let peer = rustix::net::getpeername(socket)?.ok_or(Errno::NOTCONN)?;
     let peer = known_addr(peer).ok_or(Errno::AFNOSUPPORT)?;
-    prepare(socket)?;
     options::tune(socket, sockopt::socket_domain(socket)?, options)?;
+    prepare(socket)?;
     Ok(peer)
 }
 
