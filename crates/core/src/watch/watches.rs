@@ -41,6 +41,8 @@ pub(crate) struct Watch {
     told: bool,
     /// Always ready.
     pub(crate) always: bool,
+    /// Armed since it was told last: one that is always ready is so in the next turn, in any mode.
+    fresh: bool,
 }
 
 /// What is known of a watched descriptor.
@@ -98,6 +100,7 @@ impl Watches {
             in_line: false,
             told: false,
             always: false,
+            fresh: true,
         })?;
         let slot = slot_of(key);
         let old = self.by_number.get(&fd).copied();
@@ -124,7 +127,6 @@ impl Watches {
         if always && let Some(watch) = self.slots.get_mut(slot) {
             watch.always = true;
             self.always.push(slot);
-            self.offer_always(slot);
         }
         Ok(key)
     }
@@ -171,9 +173,9 @@ impl Watches {
         watch.interest = interest;
         watch.state = State::Armed;
         watch.told = false;
+        watch.fresh = true;
         if watch.always {
             if sys.probe(watch.fd) == Err(Errno::PERM) {
-                self.offer_always(slot);
                 return true;
             }
         } else if sys.rewatch(watch.fd, key, interest).is_ok() {
@@ -244,18 +246,19 @@ impl Watches {
     pub(crate) fn begin_turn(&mut self) {
         for place in 0..self.always.len() {
             let slot = self.always[place];
-            let wanted = |w: &Watch| w.mode == WatchMode::Level && w.state == State::Armed;
-            if self.slots.get(slot).is_some_and(wanted) {
-                self.offer_always(slot);
+            if self.slots.get(slot).is_some_and(Watch::is_offered) {
+                if let Some(watch) = self.slots.get_mut(slot) {
+                    watch.fresh = false;
+                    watch.pending |= always_ready();
+                }
+                self.enqueue(slot);
             }
         }
     }
 
     /// Something can be told without asking the system.
     pub(crate) fn has_work(&self) -> bool {
-        let wants =
-            |w: &Watch| w.mode == WatchMode::Level && !always_ready().asked(w.interest).is_empty();
-        let is_waiting = |slot: &u32| self.slots.get(*slot).is_some_and(wants);
+        let is_waiting = |slot: &u32| self.slots.get(*slot).is_some_and(Watch::is_offered);
         !self.line.is_empty() || self.always.iter().any(is_waiting)
     }
 
@@ -320,17 +323,6 @@ impl Watches {
         self.enqueue(slot);
     }
 
-    fn offer_always(&mut self, slot: u32) {
-        let Some(watch) = self.slots.get_mut(slot) else {
-            return;
-        };
-        let ready = always_ready().asked(watch.interest);
-        if !ready.is_empty() {
-            watch.pending |= ready;
-            self.enqueue(slot);
-        }
-    }
-
     fn enqueue(&mut self, slot: u32) {
         let key = self.slots.key(slot);
         if let Some(watch) = self.slots.get_mut(slot)
@@ -338,6 +330,14 @@ impl Watches {
         {
             self.line.push_back(key);
         }
+    }
+}
+
+impl Watch {
+    /// Of one that is always ready: that is to be told in the next turn.
+    fn is_offered(&self) -> bool {
+        let armed = self.state == State::Armed && (self.mode == WatchMode::Level || self.fresh);
+        armed && !always_ready().asked(self.interest).is_empty()
     }
 }
 
