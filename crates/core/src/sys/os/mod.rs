@@ -154,7 +154,11 @@ impl System for Os {
         }
         let signals = match &mut self.signals {
             Some(signals) => signals,
-            none => none.insert(Signals::new(&self.registry).map_err(errno)?),
+            none => {
+                let signals = Signals::new(&self.registry).map_err(errno)?;
+                self.watching.taken(signals.number());
+                none.insert(signals)
+            }
         };
         signals.watch(number).map_err(errno)
     }

@@ -5,7 +5,7 @@
 //! burst is told once. Nothing is made, and no disposition is touched, before a signal is watched.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -47,6 +47,11 @@ impl Signals {
             writer,
             watched: Vec::new(),
         })
+    }
+
+    /// The descriptor that is registered.
+    pub(super) fn number(&self) -> RawFd {
+        self.reader.as_raw_fd()
     }
 
     /// Whether signal-hook takes the number: it panics where it does not.
