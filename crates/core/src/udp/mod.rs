@@ -236,15 +236,14 @@ impl<S: System> EventLoop<S> {
         event
     }
 
-    /// Puts a socket in the line if there is something to do: in this turn for what is to be told,
-    /// in the next for another read.
+    /// Puts a socket in the line of the next turn if there is something to tell or to read: a
+    /// handler that answers each event by what leads to the next can't make a turn endless.
     fn requeue_udp(&mut self, slot: u32) {
         let Some(udp) = self.udps.get_mut(slot) else {
             return;
         };
-        if udp.has_to_tell() {
-            self.udp_work.line_up(slot, udp);
-        } else if udp.readable && !udp.paused && !udp.in_line {
+        let wanted = udp.has_to_tell() || udp.readable && !udp.paused;
+        if wanted && !udp.in_line {
             udp.in_line = true;
             self.udp_work.later.push(slot);
         }
@@ -258,6 +257,7 @@ impl<S: System> EventLoop<S> {
                 udp.dirty = false;
             }
             self.flush_udp(slot);
+            self.requeue_udp(slot);
         }
     }
 

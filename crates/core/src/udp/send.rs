@@ -211,9 +211,6 @@ impl<S: System> UdpSender<'_, S> {
             self.send_planned(&plan);
         }
         self.work.plan = plan;
-        if self.udp.has_to_tell() {
-            self.work.line_up(self.slot, self.udp);
-        }
     }
 
     /// Sends the front of the queue as planned, until a plan without segments must be made, or the
