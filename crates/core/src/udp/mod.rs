@@ -75,14 +75,13 @@ impl<S: System> EventLoop<S> {
     /// Opens a UDP socket on `on`; port 0 lets the system choose, and
     /// [`Udp::local_addr`] tells. What arrives is [`Event::Datagrams`].
     ///
-    /// The socket lives until [`close_udp`](Self::close_udp). The first one of a loop makes a
-    /// buffer of 2 MiB for all of them, of which only those pages are used that datagrams reach:
-    /// 32 of them as long as datagrams are small.
+    /// The socket lives until [`close_udp`](Self::close_udp). All of them share one
+    /// buffer: 64 KiB, and up to 2 MiB once one of them is busy.
     ///
     /// # Errors
     ///
     /// The system's, with the address: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`, and
-    /// `EAFNOSUPPORT` for a Unix address. [`ErrorKind::InvalidInput`] for a text that is no
+    /// `EAFNOSUPPORT` for a Unix address; an option that it refuses is named. [`ErrorKind::InvalidInput`] for a text that is no
     /// address. [`ErrorKind::OutOfMemory`].
     ///
     /// # Examples

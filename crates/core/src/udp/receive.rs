@@ -26,7 +26,7 @@ const STRIDE: usize = 65_536 + 64;
 pub(crate) struct Batch {
     /// The socket's handle; 0 for no batch.
     pub(super) owner: u64,
-    /// One buffer for all sockets, made when the first is bound.
+    /// One buffer for all sockets, with one place at first and more for those that are busy.
     pub(super) buf: Vec<u8>,
     pub(super) received: Vec<UdpReceived>,
 }
@@ -37,6 +37,7 @@ impl<S: System> EventLoop<S> {
         let id = UdpId(self.udps.key(slot));
         let udp = self.udps.get_mut(slot)?;
         let batch = &mut self.udp_batch;
+        udp.batch = batch.make_room(udp.batch);
         let places = udp.places();
         batch.received.clear();
         let outcome = self
@@ -72,16 +73,13 @@ impl<S: System> EventLoop<S> {
 }
 
 impl Batch {
-    /// False when there is no memory for it.
-    pub(super) fn make_buffer(&mut self) -> bool {
-        let wanted = BATCH * STRIDE;
-        if self.buf.len() < wanted {
-            if self.buf.try_reserve_exact(wanted).is_err() {
-                return false;
-            }
-            self.buf.resize(wanted, 0);
+    /// Makes room for so many messages, or as many as there is memory for; answers how many.
+    pub(super) fn make_room(&mut self, messages: usize) -> usize {
+        let more = (messages * STRIDE).saturating_sub(self.buf.len());
+        if more > 0 && self.buf.try_reserve_exact(more).is_ok() {
+            self.buf.resize(messages * STRIDE, 0);
         }
-        true
+        messages.min(self.buf.len() / STRIDE)
     }
 }
 
