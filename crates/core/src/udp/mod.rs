@@ -115,10 +115,13 @@ impl<S: System> EventLoop<S> {
         self.check_process("bind udp")?;
         let addr = on.try_into().map_err(Into::into)?;
         let failed = |e| Error::os("bind udp", e).at(&addr);
-        if !self.udp_batch.make_buffer() {
+        if self.udp_batch.make_room(1) == 0 {
             return Err(Error::new("bind udp", ErrorKind::OutOfMemory));
         }
-        let (socket, features) = self.sys.udp_bind(&addr, options).map_err(failed)?;
+        let (socket, features) = match self.sys.udp_bind(&addr, options) {
+            Ok(bound) => bound,
+            Err(e) => return Err(self.option_or("bind udp", e).at(&addr)),
+        };
         let ipv6 = addr.ip().is_some_and(|a| a.is_ipv6());
         let key = self
             .udps

@@ -375,7 +375,7 @@ impl System for Os {
         addr: &Addr,
         options: &UdpOptions,
     ) -> Result<(OwnedFd, UdpFeatures), Errno> {
-        udp::bind(addr, options)
+        self.answer(udp::bind(addr, options))
     }
 
     fn udp_change(&mut self, socket: &OwnedFd, change: UdpChange) -> Result<(), Errno> {

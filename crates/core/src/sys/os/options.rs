@@ -42,15 +42,7 @@ impl From<std::io::Error> for Failed {
 
 /// What [`ConnOptions`] say about the socket; `None` leaves it as it is.
 pub(super) fn tune(fd: BorrowedFd<'_>, family: AddressFamily, options: &ConnOptions) -> Outcome {
-    let most = i32::MAX as usize;
-    if let Some(size) = options.send_buffer {
-        let set = sockopt::set_socket_send_buffer_size(fd, size.min(most));
-        named("set SO_SNDBUF", set)?;
-    }
-    if let Some(size) = options.recv_buffer {
-        let set = sockopt::set_socket_recv_buffer_size(fd, size.min(most));
-        named("set SO_RCVBUF", set)?;
-    }
+    set_buffers(fd, options.send_buffer, options.recv_buffer)?;
     if family == AddressFamily::UNIX {
         return Ok(());
     }
@@ -70,6 +62,20 @@ pub(super) fn tune(fd: BorrowedFd<'_>, family: AddressFamily, options: &ConnOpti
     // An IPv6 socket may speak IPv4 too, and Linux then looks here; others know it on IPv4 alone.
     if family == AddressFamily::INET || cfg!(target_os = "linux") {
         named("set IP_TOS", sockopt::set_ip_tos(fd, tos))?;
+    }
+    Ok(())
+}
+
+/// The sizes of the kernel's buffers, which count in an `int`.
+pub(super) fn set_buffers(fd: BorrowedFd<'_>, send: Option<usize>, recv: Option<usize>) -> Outcome {
+    let most = i32::MAX as usize;
+    if let Some(size) = send {
+        let set = sockopt::set_socket_send_buffer_size(fd, size.min(most));
+        named("set SO_SNDBUF", set)?;
+    }
+    if let Some(size) = recv {
+        let set = sockopt::set_socket_recv_buffer_size(fd, size.min(most));
+        named("set SO_RCVBUF", set)?;
     }
     Ok(())
 }

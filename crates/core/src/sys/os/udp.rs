@@ -5,47 +5,40 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::Errno;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, SockRef, Socket, Type};
 
 use super::errno;
+use super::options::{self, Outcome};
 use crate::sys::{Membership, UdpChange, UdpFeatures};
 use crate::{Addr, Interface, UdpOptions};
 
-pub(super) fn bind(addr: &Addr, options: &UdpOptions) -> Result<(OwnedFd, UdpFeatures), Errno> {
+pub(super) fn bind(addr: &Addr, options: &UdpOptions) -> Outcome<(OwnedFd, UdpFeatures)> {
     let addr = addr.ip().ok_or(Errno::AFNOSUPPORT)?;
-    let open = || -> io::Result<Socket> {
-        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
-        socket.set_nonblocking(true)?;
-        set_options(&socket, addr, options)?;
-        socket.bind(&addr.into())?;
-        if let Some(peer) = options.connect {
-            socket.connect(&peer.into())?;
-        }
-        Ok(socket)
-    };
-    let socket = OwnedFd::from(open().map_err(errno)?);
+    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    set_options(&socket, addr, options)?;
+    socket.bind(&addr.into())?;
+    if let Some(peer) = options.connect {
+        socket.connect(&peer.into())?;
+    }
+    let socket = OwnedFd::from(socket);
     let features = enable(&socket, addr, options);
     Ok((socket, features))
 }
 
-fn set_options(socket: &Socket, addr: SocketAddr, options: &UdpOptions) -> io::Result<()> {
+fn set_options(socket: &Socket, addr: SocketAddr, options: &UdpOptions) -> Outcome {
     socket.set_reuse_address(options.reuse_address)?;
     if options.reuse_port {
-        socket.set_reuse_port(true)?;
+        let set = socket.set_reuse_port(true).map_err(errno);
+        options::named("set SO_REUSEPORT", set)?;
     }
     socket.set_broadcast(options.broadcast)?;
-    if let Some(size) = options.recv_buffer {
-        socket.set_recv_buffer_size(size)?;
-    }
-    if let Some(size) = options.send_buffer {
-        socket.set_send_buffer_size(size)?;
-    }
-    #[cfg(target_os = "linux")]
+    options::set_buffers(socket.as_fd(), options.send_buffer, options.recv_buffer)?;
     if let Some(device) = &options.device {
-        socket.bind_device(Some(device.as_bytes()))?;
+        options::bind_to_device(socket.as_fd(), device)?;
     }
     if addr.is_ipv6() {
         socket.set_only_v6(options.ipv6_only)?;
@@ -55,48 +48,66 @@ fn set_options(socket: &Socket, addr: SocketAddr, options: &UdpOptions) -> io::R
     }
 }
 
-fn set_options_v4(socket: &Socket, options: &UdpOptions) -> io::Result<()> {
-    match options.multicast_interface {
-        Interface::Default => {}
-        Interface::Addr(addr) => socket.set_multicast_if_v4(&addr)?,
+/// Those of the options that were asked for, by name.
+fn each_named(each: [(&'static str, Option<io::Result<()>>); 5]) -> Outcome {
+    let asked = each
+        .into_iter()
+        .filter_map(|(name, set)| Some((name, set?)));
+    for (name, set) in asked {
+        options::named(name, set.map_err(errno))?;
+    }
+    Ok(())
+}
+
+fn set_options_v4(socket: &Socket, options: &UdpOptions) -> Outcome {
+    let leave_by = match options.multicast_interface {
+        Interface::Default => None,
+        Interface::Addr(addr) => Some(socket.set_multicast_if_v4(&addr)),
         #[cfg(target_os = "linux")]
         Interface::Index(index) => {
             let any = &Ipv4Addr::UNSPECIFIED;
-            rustix::net::sockopt::set_ip_multicast_if_with_ifindex(socket, any, any, index)?;
+            let set =
+                rustix::net::sockopt::set_ip_multicast_if_with_ifindex(socket, any, any, index);
+            Some(set.map_err(io::Error::from))
         }
         #[cfg(not(target_os = "linux"))]
-        Interface::Index(_) => return Err(io::ErrorKind::InvalidInput.into()),
-    }
-    let each = [
-        options
-            .multicast_ttl
-            .map(|n| socket.set_multicast_ttl_v4(n)),
-        options
-            .multicast_loop
-            .map(|on| socket.set_multicast_loop_v4(on)),
-        options.ttl.map(|n| socket.set_ttl_v4(n)),
-        options.tos.map(|n| socket.set_tos_v4(n.into())),
-    ];
-    each.into_iter().flatten().collect()
+        Interface::Index(_) => Some(Err(Errno::INVAL.into())),
+    };
+    let ttl = options.multicast_ttl;
+    let ttl = ttl.map(|n| socket.set_multicast_ttl_v4(n));
+    let echo = options.multicast_loop;
+    let echo = echo.map(|on| socket.set_multicast_loop_v4(on));
+    each_named([
+        ("set IP_MULTICAST_IF", leave_by),
+        ("set IP_MULTICAST_TTL", ttl),
+        ("set IP_MULTICAST_LOOP", echo),
+        ("set IP_TTL", options.ttl.map(|n| socket.set_ttl_v4(n))),
+        (
+            "set IP_TOS",
+            options.tos.map(|n| socket.set_tos_v4(n.into())),
+        ),
+    ])
 }
 
-fn set_options_v6(socket: &Socket, options: &UdpOptions) -> io::Result<()> {
-    match options.multicast_interface {
-        Interface::Default => {}
-        Interface::Index(index) => socket.set_multicast_if_v6(index)?,
-        Interface::Addr(_) => return Err(io::ErrorKind::InvalidInput.into()),
-    }
-    let each = [
-        options
-            .multicast_ttl
-            .map(|n| socket.set_multicast_hops_v6(n)),
-        options
-            .multicast_loop
-            .map(|on| socket.set_multicast_loop_v6(on)),
-        options.ttl.map(|n| socket.set_unicast_hops_v6(n)),
-        options.tos.map(|n| socket.set_tclass_v6(n.into())),
-    ];
-    each.into_iter().flatten().collect()
+fn set_options_v6(socket: &Socket, options: &UdpOptions) -> Outcome {
+    let leave_by = match options.multicast_interface {
+        Interface::Default => None,
+        Interface::Index(index) => Some(socket.set_multicast_if_v6(index)),
+        Interface::Addr(_) => Some(Err(Errno::INVAL.into())),
+    };
+    let hops = options.multicast_ttl;
+    let hops = hops.map(|n| socket.set_multicast_hops_v6(n));
+    let echo = options.multicast_loop;
+    let echo = echo.map(|on| socket.set_multicast_loop_v6(on));
+    let unicast_hops = options.ttl.map(|n| socket.set_unicast_hops_v6(n));
+    let class = options.tos.map(|n| socket.set_tclass_v6(n.into()));
+    each_named([
+        ("set IPV6_MULTICAST_IF", leave_by),
+        ("set IPV6_MULTICAST_HOPS", hops),
+        ("set IPV6_MULTICAST_LOOP", echo),
+        ("set IPV6_UNICAST_HOPS", unicast_hops),
+        ("set IPV6_TCLASS", class),
+    ])
 }
 
 /// Switches on what the kernel has.

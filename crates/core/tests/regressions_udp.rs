@@ -1,0 +1,102 @@
+//! What once broke in UDP sockets, on the real system. Each test says what broke.
+
+mod util;
+
+use std::time::Duration;
+
+use echoloop_core::{Event, EventLoop, LoopOptions, UdpOptions};
+use util::datagrams::{Udps, nobody, peer};
+use util::real::PATIENCE;
+
+/// A handler that answered an error by sending again was told of the next error in the same turn,
+/// over and over: the turn did not end.
+#[test]
+fn a_send_in_the_handler_of_an_error_fails_in_the_next_turn() {
+    let mut all = Udps::new();
+    let (udp, _) = all.connected(nobody());
+    let el = &mut all.el;
+    el.udp(udp).unwrap().send(b"anybody?").unwrap();
+    for _ in 0..10 {
+        el.poll(Some(PATIENCE)).unwrap();
+        let mut told = 0;
+        while let Some(event) = el.next_event() {
+            assert!(matches!(event, Event::UdpError { .. }), "{event:?}");
+            told += 1;
+            assert!(told < 100, "the turn does not end");
+            el.udp(udp).unwrap().send(b"anybody?").unwrap();
+        }
+    }
+}
+
+/// Bytes of this process that are in memory: VmRSS of proc_pid_status(5).
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+    let kib: usize = line
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    kib << 10
+}
+
+/// The buffer for batches was filled with zeros when it was made: 2 MiB in memory for each loop
+/// with a UDP socket.
+#[test]
+fn a_udp_socket_that_hears_little_needs_little_memory() {
+    let before = resident();
+    let loops: Vec<EventLoop> = (0..32)
+        .map(|_| {
+            let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+            el.bind_udp("127.0.0.1:0", &UdpOptions::default()).unwrap();
+            el.poll(Some(Duration::ZERO)).unwrap();
+            el
+        })
+        .collect();
+    let each = (resident() - before) / loops.len();
+    assert!(each < 512 << 10, "{each} bytes for each");
+}
+
+/// A size above what an `int` holds was cut to its lowest bits: 4 GiB became the smallest buffer.
+#[test]
+fn the_largest_buffer_is_not_the_smallest() {
+    let mut all = Udps::new();
+    let (_, addr) = all.bind(
+        "127.0.0.1:0",
+        &UdpOptions {
+            recv_buffer: Some(1 << 32),
+            ..UdpOptions::default()
+        },
+    );
+    let (peer, _) = peer();
+    for _ in 0..50 {
+        peer.send_to(&[0; 1000], addr).unwrap();
+    }
+    all.take(50);
+}
+
+/// The error of an option did not say which one it was.
+#[test]
+fn an_option_that_is_refused_is_named() {
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let device = UdpOptions {
+        device: Some("no-such-device".to_owned()),
+        ..UdpOptions::default()
+    };
+    let hops = UdpOptions {
+        ttl: Some(1000),
+        ..UdpOptions::default()
+    };
+    for (options, on, operation) in [
+        (&device, "127.0.0.1:0", "set SO_BINDTODEVICE"),
+        (&hops, "127.0.0.1:0", "set IP_TTL"),
+        (&hops, "[::1]:0", "set IPV6_UNICAST_HOPS"),
+    ] {
+        let e = el.bind_udp(on, options).unwrap_err();
+        assert_eq!(e.operation(), operation);
+    }
+    let e = el.bind_udp("192.0.2.1:1", &UdpOptions::default());
+    assert_eq!(e.unwrap_err().operation(), "bind udp");
+    assert_eq!(el.live_handles(), 0);
+}
