@@ -15,12 +15,15 @@ use std::time::Duration;
 use echoloop_core::{ErrorKind, Interest, Readiness, Selected, Selector, WatchMode};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use util::Random;
 
 const SEQUENCES: u64 = 100_000;
 const STEPS: usize = 24;
+/// Bytes that fill what is written to, and more: little, since moving them is what takes long.
+const BUFFER: usize = 16_384;
 
 /// An open descriptor, and which open file it names.
 struct Open {
@@ -166,8 +169,8 @@ impl Model<'_> {
 
     fn write(&mut self) {
         let Some(place) = self.any_open() else { return };
-        let size = if self.random.one_in(4) { 65_536 } else { 8 };
-        let bytes = &[1; 65_536][..size];
+        let size = if self.random.one_in(4) { BUFFER } else { 8 };
+        let bytes = &[1; BUFFER][..size];
         let fd = &self.open[place].fd;
         // A pipe whose reader is gone would raise SIGPIPE, which Rust ignores. A full one is full.
         let _ = rustix::io::write(fd, bytes);
@@ -175,8 +178,8 @@ impl Model<'_> {
 
     fn read(&mut self) {
         let Some(place) = self.any_open() else { return };
-        let mut buf = vec![0; if self.random.one_in(2) { 8 } else { 262_144 }];
-        let _ = rustix::io::read(&self.open[place].fd, &mut buf);
+        let size = if self.random.one_in(2) { 8 } else { BUFFER };
+        let _ = rustix::io::read(&self.open[place].fd, &mut [0; BUFFER][..size]);
     }
 
     fn close(&mut self) {
@@ -221,6 +224,9 @@ impl Model<'_> {
                 let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
                 let kind = SocketType::STREAM;
                 let (a, b) = socketpair(AddressFamily::UNIX, kind, flags, None).unwrap();
+                for end in [&a, &b] {
+                    set_socket_send_buffer_size(end, 4096).unwrap();
+                }
                 (vec![a, b], false)
             }
             2 if !self.open.iter().any(|o| o.is_null) => {
@@ -232,6 +238,7 @@ impl Model<'_> {
             }
             _ => {
                 let (r, w) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
+                fcntl_setpipe_size(&w, 4096).unwrap();
                 (vec![r, w], false)
             }
         };
@@ -327,19 +334,20 @@ impl Model<'_> {
         assert_ne!(self.file_of(fd), Some(registration.file), "it lives");
     }
 
-    /// All that died are told, within a time.
-    fn end(&mut self) {
-        for _ in 0..10_000 {
+    /// All that died are told, within a time; which takes long, so not all sequences wait for it.
+    fn end(&mut self, patient: bool) {
+        for _ in 0..100_000 {
+            self.wait();
             let alive = |(fd, r): (&RawFd, &Registration)| self.file_of(*fd) == Some(r.file);
-            if self.registered.iter().all(alive) && self.ended.is_empty() {
+            if !patient || self.registered.iter().all(alive) {
                 break;
             }
-            self.wait();
         }
         let numbers: Vec<RawFd> = self.registered.keys().copied().collect();
         for number in numbers {
             let registration = self.registered.remove(&number).unwrap();
-            assert_eq!(self.file_of(number), Some(registration.file), "not told");
+            let alive = self.file_of(number) == Some(registration.file);
+            assert!(alive || !patient, "not told");
             self.selector.unregister(number).unwrap();
         }
         assert_eq!(self.selector.len(), 0);
@@ -376,7 +384,7 @@ fn agree(readiness: Readiness, revents: PollFlags, interest: Interest) {
 #[test]
 fn a_selector_tells_what_poll_tells() {
     let mut selector = Selector::new().unwrap();
-    Random::each_seed(SEQUENCES, |_, random| {
+    Random::each_seed(SEQUENCES, |seed, random| {
         let mut model = Model {
             selector: &mut selector,
             random,
@@ -393,6 +401,6 @@ fn a_selector_tells_what_poll_tells() {
         for _ in 0..STEPS {
             model.step();
         }
-        model.end();
+        model.end(seed % 32 == 0);
     });
 }
