@@ -4,13 +4,14 @@ mod util;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use echoloop_core::{
     CloseReason, ConnId, ConnOptions, ConnectOptions, Error, ErrorKind, Event, EventLoop, Interest,
-    ListenOptions, LoopOptions, TimerSpec, UdpOptions, WatchMode,
+    ListenOptions, LoopOptions, Selector, TimerSpec, UdpOptions, WatchMode,
 };
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -31,6 +32,7 @@ fn main() {
         closing_in_the_child_does_not_disturb_the_parent,
         signals_timers_watches_and_posts_work_in_the_child,
         what_was_sent_before_the_fork_leaves_once,
+        a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent,
         all_descriptors_are_close_on_exec,
     ];
     for (name, test) in tests {
@@ -261,6 +263,35 @@ fn what_was_sent_before_the_fork_leaves_once() {
     read_some(&mut client, &mut got);
     assert!(got.len() == all && got.starts_with(b"small"));
     assert!(got[5..].iter().all(|b| *b == 7));
+}
+
+fn a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent() {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let watch = el
+        .watch(&reader, Interest::READABLE, WatchMode::Level)
+        .unwrap();
+    let mut selector = Selector::new().unwrap();
+    selector.register(&reader, Interest::READABLE, 7).unwrap();
+    let (fd, null) = (
+        reader.as_raw_fd(),
+        std::fs::File::open("/dev/null").unwrap(),
+    );
+    in_a_child(|| {
+        let forked = |e: Option<Error>| assert_eq!(e.unwrap().kind(), ErrorKind::Forked);
+        forked(el.modify_watch(watch, Interest::NONE).err());
+        el.unwatch(watch).unwrap();
+        forked(selector.modify(fd, Interest::NONE).err());
+        forked(selector.register(&null, Interest::READABLE, 8).err());
+        forked(selector.wait(None, &mut Vec::new()).err());
+        selector.unregister(fd).unwrap();
+        assert!(selector.is_empty());
+    });
+    writer.write_all(b"x").unwrap();
+    until(&mut el, |e| matches!(e, Event::Watch { .. }));
+    let mut selected = Vec::new();
+    selector.wait(Some(PATIENCE), &mut selected).unwrap();
+    assert_eq!((selected[0].key, selected[0].fd), (7, fd));
 }
 
 fn all_descriptors_are_close_on_exec() {

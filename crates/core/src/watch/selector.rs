@@ -29,6 +29,8 @@ const AT_ONCE: usize = 1024;
 /// - A descriptor that was closed without [`unregister`](Self::unregister) is told once, by its
 ///   number and as [`invalid`](Readiness::is_invalid), and is gone then. The others go on. It is
 ///   noticed before a long wait, or by and by while there are many to look after.
+/// - In the child of a fork(2) it answers [`ErrorKind::Forked`] and does not disturb the parent: a
+///   child that wants one makes its own.
 ///
 /// # Examples
 ///
@@ -109,6 +111,7 @@ impl Selector {
         mode: WatchMode,
         key: u64,
     ) -> Result<(), Error> {
+        self.check_process("watch")?;
         let fd = fd.as_fd().as_raw_fd();
         self.watches.add(&mut self.sys, fd, interest, mode, key)?;
         Ok(())
@@ -123,6 +126,7 @@ impl Selector {
     /// `ENOENT` when this number is not registered; [`ErrorKind::BadDescriptor`] when it was
     /// closed since, which the next wait tells too.
     pub fn modify(&mut self, fd: RawFd, interest: Interest) -> Result<(), Error> {
+        self.check_process("modify")?;
         let slot = self.find(fd, "modify")?;
         if self.watches.modify(&mut self.sys, slot, interest) {
             return Ok(());
@@ -157,6 +161,7 @@ impl Selector {
         selected: &mut Vec<Selected>,
     ) -> Result<(), Error> {
         selected.clear();
+        self.check_process("wait")?;
         for slot in self.told.drain(..) {
             self.watches.handled(&mut self.sys, slot);
         }
@@ -247,6 +252,14 @@ impl Selector {
                 Told::Dead => Readiness::INVALID,
             },
         })
+    }
+
+    /// The kernel has one selector for a process and its forks.
+    fn check_process(&mut self, operation: &'static str) -> Result<(), Error> {
+        if self.sys.forked() {
+            return Err(Error::new(operation, ErrorKind::Forked));
+        }
+        Ok(())
     }
 
     fn find(&self, fd: RawFd, operation: &'static str) -> Result<u32, Error> {
