@@ -8,7 +8,7 @@ use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_getfd, fcntl_setfd};
 
 use crate::{Error, ErrorKind};
 
@@ -34,7 +34,7 @@ pub struct Inherited {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidInput`] for variables that are no numbers, [`ErrorKind::BadDescriptor`] for
-/// a descriptor that is not open. Then none is taken or closed.
+/// a descriptor that is not open. Then none is taken, changed or closed.
 ///
 /// # Examples
 ///
@@ -68,9 +68,10 @@ pub fn inherited_listeners() -> Result<Vec<Inherited>, Error> {
             fd: fd.into_std(),
         })
         .collect();
-    let failed = passed
-        .iter()
-        .find_map(|inherited| Some((inherited.fd.as_raw_fd(), prepare(&inherited.fd).err()?)));
+    let failed = [is_open, prepare].iter().find_map(|step| {
+        let mut fds = passed.iter().map(|inherited| &inherited.fd);
+        fds.find_map(|fd| Some((fd.as_raw_fd(), step(fd).err()?)))
+    });
     let Some((fd, errno)) = failed else {
         return Ok(passed);
     };
@@ -81,6 +82,10 @@ pub fn inherited_listeners() -> Result<Vec<Inherited>, Error> {
         Errno::BADF => Error::new("inherit listeners", ErrorKind::BadDescriptor(fd)),
         e => Error::os("inherit listeners", e),
     })
+}
+
+fn is_open(fd: &OwnedFd) -> Result<(), Errno> {
+    fcntl_getfd(fd).map(drop)
 }
 
 fn prepare(fd: &OwnedFd) -> Result<(), Errno> {

@@ -151,6 +151,17 @@ fn what_is_for_another_process_or_wrong_is_not_taken() {
 }
 
 #[test]
+fn nothing_is_changed_where_one_is_not_open() {
+    let (unix, tcp, path) = two();
+    let same = unix.try_clone().unwrap();
+    let script = "export LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&-";
+    let text = output(start("print", script, unix, tcp));
+    assert!(text.contains("descriptor 4 is not open"), "{text}");
+    assert!(!fcntl_getfl(&same).unwrap().contains(OFlags::NONBLOCK));
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
 fn nothing_is_inherited_where_nothing_was_passed() {
     assert!(inherited_listeners().unwrap().is_empty());
 }
