@@ -123,15 +123,17 @@ fn bind_path(
         }
         tries += 1;
     }
-    let held = hold(path)?;
+    // This takes no descriptor: there may be no other, and then the file would stay behind.
+    let metadata = fs::symlink_metadata(path).map_err(super::errno)?;
     let file = SocketFile {
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
-        identity: identity(&held.metadata),
+        identity: identity(&metadata),
         maker: std::process::id(),
     };
     if let Some(mode) = mode
-        && held.metadata.mode() & 0o7777 != mode
+        && metadata.mode() & 0o7777 != mode
     {
+        let held = hold(path)?;
         let exact = Permissions::from_mode(mode);
         fs::set_permissions(&held.reach, exact).map_err(super::errno)?;
     }
