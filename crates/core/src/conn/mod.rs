@@ -99,10 +99,8 @@ impl Flags {
     pub(crate) const HELD: Self = Self(1 << 13);
     /// Closing, flushed, and waiting for the peer to finish.
     pub(crate) const LINGERING: Self = Self(1 << 11);
-
     /// The kernel has refused bytes since the queue was empty.
     pub(crate) const STALLED: Self = Self(1 << 25);
-
     /// The handler of its next event is to be timed, so that event comes the long way.
     pub(crate) const TIMED: Self = Self(1 << 26);
 
@@ -128,7 +126,7 @@ impl Flags {
     pub(crate) const INHERITED: Self = Self(1 << 28);
 
     /// A write has failed: what the peer sent before is read to its end, then it is dead.
-    pub(crate) const BROKEN: Self = Self(1 << 28);
+    pub(crate) const BROKEN: Self = Self(1 << 29);
 
     /// All that a visit does beside a plain read.
     pub(crate) const SPECIAL: Self =
