@@ -225,7 +225,11 @@ impl<S: System> EventLoop<S> {
     /// Tries those that wait again, in order, until one finds that the process or the machine has
     /// run out. (What one destination lacks, another may have.)
     pub(crate) fn retry_starved_connects(&mut self) {
-        for _ in 0..self.connect_retries.min(RETRIES_A_TURN) {
+        for _ in 0..RETRIES_A_TURN {
+            // A try that ends a connection counts them anew.
+            if self.connect_retries == 0 {
+                break;
+            }
             let Some(key) = self.starved_connects.pop_front() else {
                 break;
             };

@@ -1,0 +1,51 @@
+//! What once broke of connects, races and pipes. Each test says what broke.
+
+mod util;
+
+use std::time::Duration;
+
+use echoloop_core::sys::{Meets, SimOptions};
+use echoloop_core::{CloseReason, ConnectOptions, Event, TimerSpec};
+use util::roads::*;
+
+/// One that waited was connected otherwise, another failed: more tries were counted than there
+/// were connects to try, and the count went below zero.
+#[test]
+fn connects_that_wait_are_tried_no_more_often_than_there_are() {
+    let (sim, mut el) = sim_loop(SimOptions::kind(30));
+    let no_port = Meets::Fails(NO_PORT);
+    let [failing, stuck] = ["1.1.1.1:80", "2.2.2.2:80"];
+    for busy in [failing, stuck] {
+        sim.road(busy.parse().unwrap(), no_port, Duration::ZERO);
+        el.connect(busy, &within(MS * 5000)).unwrap();
+    }
+    plan(
+        &sim,
+        "host",
+        &[("::1", Meets::Accepts, 101), ("3.3.3.3", no_port, 0)],
+    );
+    let options = ConnectOptions {
+        attempt_delay: MS * 50,
+        ..within(MS * 5000)
+    };
+    let winner = el.connect("host:80", &options).unwrap();
+    let timer = el.add_timer(TimerSpec::after(MS * 100)).unwrap();
+    // The timer comes between the count of those that wait and their tries.
+    while el.next_event() != Some(Event::Timer { timer }) {
+        el.poll(None).unwrap();
+    }
+    assert_eq!(el.counters().connect_pauses, 3);
+    sim.road(failing.parse().unwrap(), Meets::Fails(REFUSED), MS);
+    sim.advance(MS);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        el.poll(Some(Duration::ZERO)).unwrap();
+        told.extend(std::iter::from_fn(|| el.next_event()));
+    }
+    assert!(
+        told.contains(&Event::Connected { conn: winner }),
+        "{told:?}"
+    );
+    let refused = |e: &Event| matches!(e, Event::Closed { reason, .. } if *reason == CloseReason::ConnectFailed(REFUSED));
+    assert!(told.iter().any(refused), "{told:?}");
+}
