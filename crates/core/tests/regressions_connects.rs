@@ -2,10 +2,13 @@
 
 mod util;
 
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use echoloop_core::sys::{Meets, SimOptions};
-use echoloop_core::{CloseReason, ConnectOptions, Event, TimerSpec};
+use echoloop_core::{
+    CloseReason, ConnOptions, ConnectOptions, Event, EventLoop, LoopOptions, TimerSpec,
+};
 use util::roads::*;
 
 /// One that waited was connected otherwise, another failed: more tries were counted than there
@@ -48,4 +51,37 @@ fn connects_that_wait_are_tried_no_more_often_than_there_are() {
     );
     let refused = |e: &Event| matches!(e, Event::Closed { reason, .. } if *reason == CloseReason::ConnectFailed(REFUSED));
     assert!(told.iter().any(refused), "{told:?}");
+}
+
+/// One that had ended by itself, which was not told yet, left the other open and unpiped.
+#[test]
+fn a_pipe_to_one_that_has_finished_both_ways_closes_the_other() {
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let options = ConnOptions {
+        half_open: true,
+        ..ConnOptions::default()
+    };
+    let one = el.adopt(ours, &options).unwrap();
+    let (ours, _other_end) = UnixStream::pair().unwrap();
+    let two = el.adopt(ours, &ConnOptions::default()).unwrap();
+    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut closed = Vec::new();
+    for _ in 0..100 {
+        el.poll(Some(Duration::from_millis(10))).unwrap();
+        while let Some(event) = el.next_event() {
+            if event == (Event::EndOfStream { conn: one }) {
+                el.conn(one).unwrap().shutdown_write().unwrap();
+                el.pipe(one, two).unwrap();
+                assert!(!el.conn(two).unwrap().may_send());
+            }
+            if let Event::Closed { conn, reason, .. } = event {
+                closed.push((conn, reason));
+            }
+        }
+        if closed.len() == 1 {
+            break;
+        }
+    }
+    assert_eq!(closed, [(one, CloseReason::PeerFinished)]);
 }

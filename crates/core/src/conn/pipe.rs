@@ -83,7 +83,12 @@ impl<S: System> EventLoop<S> {
             if let Some(conn) = self.conns.get(slot)
                 && conn.flags.any(Flags::DEAD)
             {
-                self.end_other(other, conn.reason, None);
+                let reason = match conn.reason {
+                    // Nothing of this end was carried to the other.
+                    CloseReason::PeerFinished => CloseReason::ClosedHere,
+                    reason => reason,
+                };
+                self.end_other(other, reason, None);
                 return Ok(());
             }
         }
