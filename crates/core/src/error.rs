@@ -53,8 +53,10 @@ pub enum ErrorKind {
     /// A descriptor is not open.
     #[error("descriptor {0} is not open (EBADF)")]
     BadDescriptor(i32),
-    /// The loop was made before a fork and this is the child. `after_fork` makes it usable here.
-    #[error("loop was made in the parent of this process; call after_fork first")]
+    /// The loop was made before a fork and this is the child.
+    /// [`after_fork`](crate::EventLoop::after_fork) makes it usable here. A
+    /// [`Selector`](crate::Selector) has no such call: make another.
+    #[error("made in the parent of this process; call after_fork first, or make another")]
     Forked,
     /// The operating system said no, with this error number.
     #[error("{} ({})", errno_text(*.0), errno_name(*.0))]

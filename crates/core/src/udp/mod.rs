@@ -81,8 +81,8 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// The system's, with the address: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`, `EMFILE`, and
-    /// `EAFNOSUPPORT` for a Unix address; an option that it refuses is named. [`ErrorKind::InvalidInput`] for a text that is no
-    /// address. [`ErrorKind::OutOfMemory`].
+    /// `EAFNOSUPPORT` for a Unix address; for an option that it refuses [`Error::operation`] names
+    /// it. [`ErrorKind::InvalidInput`] for a text that is no address. [`ErrorKind::OutOfMemory`].
     ///
     /// # Examples
     ///
