@@ -1,4 +1,4 @@
-//! What once broke of connects, races and pipes. Each test says what broke.
+//! What once broke of connects, races, pipes and idle times. Each test says what broke.
 
 mod util;
 
@@ -84,4 +84,34 @@ fn a_pipe_to_one_that_has_finished_both_ways_closes_the_other() {
         }
     }
     assert_eq!(closed, [(one, CloseReason::PeerFinished)]);
+}
+
+/// A send of which the kernel took a part did not count as a byte that moved.
+#[test]
+fn a_part_of_a_small_send_keeps_a_connection_from_being_idle() {
+    let (sim, mut el) = sim_loop(SimOptions {
+        buffer: 1000,
+        ..SimOptions::kind(31)
+    });
+    let options = ConnectOptions {
+        conn: ConnOptions {
+            idle_timeout: Some(MS * 100),
+            ..ConnOptions::default()
+        },
+        ..ConnectOptions::default()
+    };
+    let conn = el.connect("1.1.1.1:80", &options).unwrap();
+    assert_eq!(run(&mut el), [Event::Connected { conn }]);
+    let mut turn_after = |time: Duration, bytes: &[u8]| {
+        sim.advance(time);
+        el.poll(Some(Duration::ZERO)).unwrap();
+        assert_eq!(el.next_event(), None);
+        if !bytes.is_empty() {
+            el.send(conn, bytes).unwrap();
+            assert_eq!(el.next_event(), None);
+        }
+    };
+    turn_after(MS * 90, &[1; 3000]);
+    turn_after(MS * 90, b"");
+    turn_after(Duration::ZERO, b"");
 }

@@ -247,7 +247,12 @@ impl<S: System> EventLoop<S> {
     fn not_all_sent(&mut self, slot: u32, bytes: &[u8], sent: Result<usize, Errno>) {
         let taken = sent.unwrap_or(0);
         self.counters.bytes_sent += taken as u64;
-        self.counters.sends += u64::from(taken > 0);
+        if taken > 0 {
+            self.counters.sends += 1;
+            if let Some(conn) = self.conns.get_mut(slot) {
+                conn.active_at = self.now;
+            }
+        }
         self.queue_rest(slot, &bytes[taken..]);
         match sent {
             Ok(_) | Err(Errno::AGAIN) => self.stall(slot),

@@ -101,11 +101,13 @@ impl<S: System> EventLoop<S> {
             }
         };
         self.counters.bytes_sent += taken as u64;
-        self.counters.sends += u64::from(taken > 0);
+        if taken > 0 {
+            self.counters.sends += 1;
+            conn.active_at = self.now;
+        }
         conn.queue.consume(taken.min(waiting), &mut self.pool);
         conn.queue_changed();
         self.buffered -= taken.min(waiting);
-        conn.active_at = self.now;
         let rest = &bytes[taken.saturating_sub(waiting)..];
         if taken == waiting + bytes.len() {
             if waiting > 0 {
