@@ -1,8 +1,8 @@
 //! Receiving datagrams: one batch a visit, into the buffer that all UDP sockets share.
 //!
 //! The rule: fewer messages than asked for means drained (contract of `sys/udp.rs`). How many to ask
-//! for follows from what the last reads brought: a socket with a datagram now and then asks for one,
-//! which costs least, a busy one for a whole batch.
+//! for follows from what the last reads brought: a busy socket asks for a whole batch, one with a
+//! datagram now and then for a few, so that one call says too that there are no more.
 
 use std::net::SocketAddr;
 
