@@ -51,6 +51,10 @@ impl<S: System> EventLoop<S> {
         if !self.sys.forked() {
             return Ok(());
         }
+        // The handler that forked is over here too. (Watches are all armed anew below.)
+        if !matches!(self.current, Current::Watch(_)) {
+            self.settle();
+        }
         self.forget_turn();
         let failed = |e| Error::os("after fork", e);
         self.sys.after_fork().map_err(failed)?;

@@ -239,7 +239,7 @@ impl<S: System> EventLoop<S> {
         self.handler_ends();
     }
 
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         match std::mem::replace(&mut self.current, Current::Nothing) {
             Current::Nothing => {}
             Current::Data(slot) | Current::Kept(slot) => {

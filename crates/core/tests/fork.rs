@@ -31,6 +31,7 @@ fn main() {
         after_fork_the_child_serves_its_own_loop,
         closing_in_the_child_does_not_disturb_the_parent,
         signals_timers_watches_and_posts_work_in_the_child,
+        what_is_handled_at_the_fork_is_over_in_the_child,
         what_was_sent_before_the_fork_leaves_once,
         a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent,
         all_descriptors_are_close_on_exec,
@@ -233,6 +234,28 @@ fn signals_timers_watches_and_posts_work_in_the_child() {
     let shared = |e: &Event| matches!(e, Event::Timer { .. } | Event::Watch { .. });
     told.retain(|e| !shared(e));
     assert_eq!(told, [Event::Posted { word: 1 }]);
+}
+
+/// A one-shot timer stayed for ever, and a `Closed` was told once more.
+fn what_is_handled_at_the_fork_is_over_in_the_child() {
+    let (mut real, client, _) = pair();
+    let soon = TimerSpec::after(Duration::from_millis(1));
+    real.el.add_timer(soon).unwrap();
+    drop(client);
+    for _ in 0..2 {
+        real.until(|el, e| {
+            if !matches!(e, Event::Timer { .. } | Event::Closed { .. }) {
+                return None;
+            }
+            let others = el.live_handles() - 1;
+            in_a_child(|| {
+                el.after_fork().unwrap();
+                assert_eq!(el.live_handles(), others, "after {e:?}");
+                assert!(!turn(el).contains(&e), "told once more");
+            });
+            Some(())
+        });
+    }
 }
 
 fn what_was_sent_before_the_fork_leaves_once() {
