@@ -17,14 +17,14 @@ use crate::{CloseReason, ConnId, Event, ListenerId};
 /// How much of each kind a turn may still hand out or visit. What is left over waits for the next,
 /// and so does what handlers make anew for ever, such as a connect that is refused at once.
 pub(crate) struct Left {
-    pub(crate) visits: usize,
-    pub(crate) posts: usize,
-    pub(crate) timers: usize,
-    pub(crate) watches: usize,
-    pub(crate) lookups: usize,
-    pub(crate) udps: usize,
+    pub(crate) visits: u16,
+    pub(crate) posts: u16,
+    pub(crate) timers: u16,
+    pub(crate) watches: u16,
+    pub(crate) lookups: u16,
+    pub(crate) udps: u16,
     /// Over all listeners.
-    pub(crate) accepts: usize,
+    pub(crate) accepts: u16,
 }
 
 impl Left {
@@ -40,8 +40,8 @@ impl Left {
 }
 
 /// The next in a queue, if the turn has any of its kind left.
-pub(crate) fn pop<T>(queue: &mut VecDeque<T>, left: &mut usize) -> Option<T> {
-    *left = left.checked_sub(usize::from(!queue.is_empty()))?;
+pub(crate) fn pop<T>(queue: &mut VecDeque<T>, left: &mut u16) -> Option<T> {
+    *left = left.checked_sub(u16::from(!queue.is_empty()))?;
     queue.pop_front()
 }
 
