@@ -9,10 +9,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use echoloop_core::{
-    ConnId, ConnOptions, ConnectOptions, Event, EventLoop, Interest, TimerSpec, UdpOptions,
-    WatchMode,
+    ConnId, ConnOptions, ConnectOptions, Event, EventLoop, Interest, TimerSpec, WatchMode,
 };
-use util::datagrams::nobody;
 use util::real::Real;
 
 /// More events than may come before a connection that has something to read.
@@ -110,25 +108,6 @@ fn a_watch_of_a_file_that_is_made_anew_each_time_starves_nobody() {
             watch(el);
         }
     });
-}
-
-/// The error of one datagram was told in the turn in which the next one was sent.
-#[test]
-fn a_datagram_that_is_sent_again_to_nobody_starves_nobody() {
-    let mut busy = Busy::new();
-    let options = UdpOptions {
-        connect: Some(nobody()),
-        ..UdpOptions::default()
-    };
-    let el = &mut busy.real.el;
-    let udp = el.bind_udp("127.0.0.1:0", &options).unwrap();
-    let send = |el: &mut EventLoop| {
-        // The second one, which does not go along with the first, finds the error of that.
-        let _ = el.udp(udp).unwrap().send(b"?");
-        let _ = el.udp(udp).unwrap().send(b"??");
-    };
-    send(el);
-    busy.run_beside(|el, _| send(el));
 }
 
 /// All that was posted was handed out in one turn.
