@@ -2,8 +2,8 @@
 //!
 //! Timers are taken at random among all, and their delays are spread over an hour, so the caches
 //! help as little as they can. Batches of 64 calls are timed, which keeps our own clock out of the
-//! figures. Given a delay, the loop reads its clock in every call, and that is in them; reading it
-//! also makes the processor wait for all that was asked of memory before. Given a time, it does not.
+//! figures. Each batch is made in a handler, as programs do, and the end of its turn is timed too:
+//! given delays, the loop reads its clock there, and given times it does not.
 //! The peer is a sorted map from the standard library that reads the clock as often.
 //!
 //! The rule: peer and loop take turns, and each call does the same to both.
@@ -19,8 +19,9 @@ use echoloop_core::{EventLoop, LoopOptions, TimerId, TimerSpec};
 use crate::process::{self, Cores};
 
 const BATCH: usize = 64;
-/// Delays are at most this long; none passes while we measure.
+/// Delays are spread over this, after [`LEAST`]: none passes while we measure.
 const HORIZON: u64 = 3_600_000_000_000;
+const LEAST: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TimersOptions {
@@ -77,6 +78,14 @@ trait Timers: Sized {
     fn arm(&mut self, delay: Duration) -> Result<Self::Id>;
     fn rearm(&mut self, id: Self::Id, delay: Duration) -> Result<()>;
     fn cancel(&mut self, id: Self::Id) -> Result<()>;
+
+    /// A handler begins.
+    fn begin(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    /// It ends, and with it the turn.
+    fn end(&mut self) {}
 }
 
 /// A population of timers, and what the batches took.
@@ -111,10 +120,10 @@ impl<T: Timers> Bench<T> {
             (places, ids) = self.pick();
         }
         let timers = &mut self.timers;
-        self.times[0].push(per_call(|n| timers.cancel(ids[n]))?);
+        self.times[0].push(per_call(timers, |timers, n| timers.cancel(ids[n]))?);
 
         let delays = places.map(|_| self.random.below(HORIZON));
-        self.times[1].push(per_call(|n| {
+        self.times[1].push(per_call(timers, |timers, n| {
             ids[n] = timers.arm(Duration::from_nanos(delays[n]))?;
             Ok(())
         })?);
@@ -131,7 +140,9 @@ impl<T: Timers> Bench<T> {
         let (places, ids) = self.pick();
         let delays = places.map(|place| to(&mut self.random, self.alive[place].1));
         let timers = &mut self.timers;
-        let time = per_call(|n| timers.rearm(ids[n], Duration::from_nanos(delays[n])))?;
+        let time = per_call(timers, |timers, n| {
+            timers.rearm(ids[n], Duration::from_nanos(delays[n]))
+        })?;
         self.times[call].push(time);
         for n in 0..BATCH {
             self.alive[places[n]].1 = delays[n];
@@ -153,11 +164,16 @@ fn has_twins(mut places: [usize; BATCH]) -> bool {
 }
 
 /// Nanoseconds of each of [`BATCH`] calls.
-fn per_call(mut call: impl FnMut(usize) -> Result<()>) -> Result<f64> {
+fn per_call<T: Timers>(
+    timers: &mut T,
+    mut call: impl FnMut(&mut T, usize) -> Result<()>,
+) -> Result<f64> {
+    timers.begin()?;
     let start = Instant::now();
     for n in 0..BATCH {
-        call(black_box(n))?;
+        call(timers, black_box(n))?;
     }
+    timers.end();
     Ok(start.elapsed().as_nanos() as f64 / BATCH as f64)
 }
 
@@ -177,15 +193,23 @@ impl Timers for ByDelay {
     }
 
     fn arm(&mut self, delay: Duration) -> Result<TimerId> {
-        Ok(self.0.add_timer(TimerSpec::after(delay))?)
+        Ok(self.0.add_timer(TimerSpec::after(LEAST + delay))?)
     }
 
     fn rearm(&mut self, id: TimerId, delay: Duration) -> Result<()> {
-        Ok(self.0.rearm_timer(id, delay)?)
+        Ok(self.0.rearm_timer(id, LEAST + delay)?)
     }
 
     fn cancel(&mut self, id: TimerId) -> Result<()> {
         Ok(self.0.cancel_timer(id)?)
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        begin_handler(&mut self.0)
+    }
+
+    fn end(&mut self) {
+        end_turn(&mut self.0);
     }
 }
 
@@ -199,16 +223,38 @@ impl Timers for ByTime {
     }
 
     fn arm(&mut self, delay: Duration) -> Result<TimerId> {
-        Ok(self.0.add_timer(TimerSpec::at(self.0.now() + delay))?)
+        Ok(self
+            .0
+            .add_timer(TimerSpec::at(self.0.now() + LEAST + delay))?)
     }
 
     fn rearm(&mut self, id: TimerId, delay: Duration) -> Result<()> {
-        Ok(self.0.rearm_timer_at(id, self.0.now() + delay)?)
+        Ok(self.0.rearm_timer_at(id, self.0.now() + LEAST + delay)?)
     }
 
     fn cancel(&mut self, id: TimerId) -> Result<()> {
         Ok(self.0.cancel_timer(id)?)
     }
+
+    fn begin(&mut self) -> Result<()> {
+        begin_handler(&mut self.0)
+    }
+
+    fn end(&mut self) {
+        end_turn(&mut self.0);
+    }
+}
+
+fn begin_handler(el: &mut EventLoop) -> Result<()> {
+    el.remote().post(0)?;
+    while el.next_event().is_none() {
+        el.poll(None)?;
+    }
+    Ok(())
+}
+
+fn end_turn(el: &mut EventLoop) {
+    while el.next_event().is_some() {}
 }
 
 /// A table of timers and a map sorted by time, as one writes it in an afternoon.

@@ -124,6 +124,10 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) resolved: VecDeque<u64>,
     /// Timers that are due.
     pub(crate) due: VecDeque<DueTimer>,
+    /// Timers armed by a delay in this turn, and the delays; not armed yet.
+    pub(crate) delayed: Vec<(u64, u64)>,
+    /// `poll` has returned, and `next_event` has not answered `None` since.
+    pub(crate) in_turn: bool,
     pub(crate) current: Current,
     /// One read buffer for all connections; what the current event brought is `unread_here`.
     pub(crate) read_buf: Vec<u8>,
@@ -208,6 +212,8 @@ impl<S: System> EventLoop<S> {
             connect_retries: 0,
             resolved: VecDeque::new(),
             due: VecDeque::new(),
+            delayed: Vec::new(),
+            in_turn: false,
             current: Current::Nothing,
             read_buf: Vec::new(),
             unread_here: 0..0,
@@ -241,6 +247,7 @@ impl<S: System> EventLoop<S> {
         }
         self.come_inside();
         self.finish_handler();
+        self.arm_delayed();
         self.turn_ends();
         self.begin_turn();
         let timeout = if self.has_work() {
@@ -254,6 +261,7 @@ impl<S: System> EventLoop<S> {
         }
         self.now = self.sys.now();
         self.counters.turns += 1;
+        self.in_turn = true;
         self.turn_begins();
         Ok(())
     }

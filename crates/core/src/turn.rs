@@ -163,6 +163,8 @@ impl<S: System> EventLoop<S> {
             } else {
                 let event = self.next_other();
                 if event.is_none() {
+                    self.in_turn = false;
+                    self.arm_delayed();
                     self.turn_ends();
                     self.tell_descriptor();
                     return None;

@@ -2,7 +2,8 @@
 //! and cancelling, in and outside of handlers, with turns that are left before their end.
 //!
 //! The rule of the list: what is due in a turn is told in the order of time and arming, unless it
-//! was moved or cancelled since; nothing is early and no period drifts. The seed of a failure is
+//! was moved or cancelled since; nothing is early and no period drifts. A delay that is given in a
+//! handler counts from its end. The seed of a failure is
 //! printed; run it alone with `ECHOLOOP_SEED=n`.
 
 mod util;
@@ -35,6 +36,10 @@ struct World {
     armings: u64,
     /// Due and not told: which, by what arming, and for when.
     due: VecDeque<(TimerId, u64, Duration)>,
+    /// From the return of a poll until there are no more events.
+    in_turn: bool,
+    /// Armed by a delay in a turn, by what arming: the delay counts when the handler is over.
+    delayed: Vec<(TimerId, u64, Duration)>,
     /// The one-shot timer whose handler runs.
     handled: Option<TimerId>,
     fired: u64,
@@ -56,6 +61,8 @@ impl World {
             gone: Vec::new(),
             armings: 0,
             due: VecDeque::new(),
+            in_turn: false,
+            delayed: Vec::new(),
             handled: None,
             fired: 0,
         }
@@ -68,14 +75,15 @@ impl World {
         match random.below(10) {
             0..=2 if self.timers.len() < 8 => self.add(random, delay),
             3 | 4 if !self.timers.is_empty() => {
-                let at = self.clock + delay;
                 let id = self.timers[place].id;
                 if random.one_in(2) {
                     self.el.rearm_timer(id, delay).unwrap();
+                    self.arm_after(place, delay);
                 } else {
+                    let at = self.clock + delay;
                     self.el.rearm_timer_at(id, at).unwrap();
+                    self.arm(place, at);
                 }
-                self.arm(place, at);
             }
             5 if !self.timers.is_empty() => {
                 let timer = self.timers.swap_remove(place);
@@ -104,17 +112,17 @@ impl World {
     fn add(&mut self, random: &mut Random, delay: Duration) {
         let word = random.next();
         let (spec, at, period) = match random.below(4) {
-            0 => (TimerSpec::after(delay), self.clock + delay, None),
+            0 => (TimerSpec::after(delay), None, None),
             1 => {
                 // Also times that have passed.
                 let at = (self.clock + delay).saturating_sub(some_time(random));
-                (TimerSpec::at(at), at, None)
+                (TimerSpec::at(at), Some(at), None)
             }
-            2 => (TimerSpec::every(delay), self.clock + delay, Some(delay)),
+            2 => (TimerSpec::every(delay), None, Some(delay)),
             _ => {
                 let period = some_time(random);
                 let spec = TimerSpec::every(period).first_after(delay);
-                (spec, self.clock + delay, Some(period))
+                (spec, None, Some(period))
             }
         };
         let id = self.el.add_timer(spec.user_data(word)).unwrap();
@@ -125,10 +133,35 @@ impl World {
             period: period.map(|period| period.max(NS)),
             word,
         });
-        self.arm(self.timers.len() - 1, at);
+        match at {
+            Some(at) => self.arm(self.timers.len() - 1, at),
+            None => self.arm_after(self.timers.len() - 1, delay),
+        }
+    }
+
+    fn arm_after(&mut self, place: usize, delay: Duration) {
+        if !self.in_turn {
+            return self.arm(place, self.clock + delay);
+        }
+        self.armings += 1;
+        let timer = &mut self.timers[place];
+        (timer.arming, timer.at) = (self.armings, Some(Duration::MAX));
+        self.delayed.push((timer.id, timer.arming, delay));
+    }
+
+    /// The handler is over: delays that were given in it count from now, unless a later arming of
+    /// the same timer stands.
+    fn count_delays(&mut self) {
+        for (id, arming, delay) in std::mem::take(&mut self.delayed) {
+            let is_it = |t: &&mut Modelled| t.id == id && t.arming == arming;
+            if let Some(timer) = self.timers.iter_mut().find(is_it) {
+                timer.at = Some((self.clock + delay).max(self.el.now() + NS));
+            }
+        }
     }
 
     fn arm(&mut self, place: usize, at: Duration) {
+        self.count_delays();
         self.armings += 1;
         let timer = &mut self.timers[place];
         timer.arming = self.armings;
@@ -140,11 +173,13 @@ impl World {
         let timeout =
             [None, Some(Duration::ZERO), Some(some_time(random))][random.below(3) as usize];
         self.end_handler();
+        self.count_delays();
         let idle = self.due.is_empty();
         let earliest = self.timers.iter().filter_map(|t| t.at).min();
         let before = self.clock;
         self.el.poll(timeout).unwrap();
         self.clock = self.el.now();
+        self.in_turn = true;
         // Never past the first that is due, and to it exactly when nothing else ends the wait.
         if idle && self.clock > before {
             assert!(
@@ -166,6 +201,7 @@ impl World {
             let told = self.el.next_event();
             assert_eq!(told, self.expected().map(|timer| Event::Timer { timer }));
             if told.is_none() {
+                self.in_turn = false;
                 break;
             }
             self.fired += 1;
@@ -185,6 +221,7 @@ impl World {
     }
 
     fn expected(&mut self) -> Option<TimerId> {
+        self.count_delays();
         let now = self.el.now();
         let mut due: Vec<&mut Modelled> = (self.timers.iter_mut())
             .filter(|t| t.at.is_some_and(|at| at <= now))

@@ -96,9 +96,14 @@ pub(crate) struct Timer {
     pub(crate) user_data: u64,
 }
 
+/// Timers whose arming may be put off: few enough to be in the cache still when it is done.
+const DELAYED_MAX: usize = 64;
+
 impl<S: System> EventLoop<S> {
-    /// Adds a timer: [`Event::Timer`](crate::Event::Timer) tells when it is due, never before. A
-    /// delay counts from this call, not from the start of the turn.
+    /// Adds a timer: [`Event::Timer`](crate::Event::Timer) tells when it is due, never before.
+    ///
+    /// A delay counts from this call. In a handler, where the clock is read once for many such
+    /// calls, it may count from as late as the end of the turn.
     ///
     /// # Errors
     ///
@@ -117,29 +122,33 @@ impl<S: System> EventLoop<S> {
     /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     pub fn add_timer(&mut self, spec: TimerSpec) -> Result<TimerId, Error> {
-        let at = match spec.first {
-            First::After(delay) => after(self.sys.now(), delay),
-            First::At(time) => after(self.start, time),
-        };
         let key = self.timers.insert(Timer {
             period: spec.period.map_or(0, |p| after(0, p).max(1)),
             user_data: spec.user_data,
         })?;
         self.deadlines.add_timer(key);
-        self.arm_timer(slot_of(key), at);
+        match spec.first {
+            First::After(delay) => self.arm_after(key, delay),
+            First::At(time) => {
+                self.arm_delayed(); // Those of one moment fire in the order of the calls.
+                self.arm_timer(slot_of(key), after(self.start, time));
+            }
+        }
         Ok(TimerId(key))
     }
 
-    /// Moves a timer to fire `delay` from now; a repeating one goes on from there. If it was due
-    /// in this turn and not handed out yet, it does not fire before.
+    /// Moves a timer to fire `delay` from now, counted as [`add_timer`](Self::add_timer) does; a
+    /// repeating one goes on from there. If it was due in this turn and not handed out yet, it does
+    /// not fire before.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::BadHandle`]; a one-shot timer can be re-armed until the handler of its event
     /// ends.
     pub fn rearm_timer(&mut self, id: TimerId, delay: Duration) -> Result<(), Error> {
-        let at = after(self.sys.now(), delay);
-        self.move_timer(id, at)
+        self.find_timer(id, "re-arm timer")?;
+        self.arm_after(id.0, delay);
+        Ok(())
     }
 
     /// Moves a timer to fire when [`now`](Self::now) is at least `time`, as
@@ -161,13 +170,37 @@ impl<S: System> EventLoop<S> {
     /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     pub fn rearm_timer_at(&mut self, id: TimerId, time: Duration) -> Result<(), Error> {
-        self.move_timer(id, after(self.start, time))
+        let slot = self.find_timer(id, "re-arm timer")?;
+        self.arm_delayed(); // The last arming counts.
+        self.arm_timer(slot, after(self.start, time));
+        Ok(())
     }
 
-    fn move_timer(&mut self, id: TimerId, at: u64) -> Result<(), Error> {
-        let slot = self.find_timer(id, "re-arm timer")?;
-        self.arm_timer(slot, at);
-        Ok(())
+    /// Arms a timer to fire `delay` from now. In a turn that is put off, for one reading of the
+    /// clock costs as much as all the rest, and holds up the processor besides.
+    #[inline]
+    fn arm_after(&mut self, key: u64, delay: Duration) {
+        self.delayed.push((key, after(0, delay)));
+        if !self.in_turn || self.delayed.len() >= DELAYED_MAX {
+            self.arm_delayed();
+        }
+    }
+
+    /// Arms what was put off, by one reading of the clock: it is later than all the calls.
+    pub(crate) fn arm_delayed(&mut self) {
+        if self.delayed.is_empty() {
+            return;
+        }
+        let now = self.sys.now();
+        let mut delayed = std::mem::take(&mut self.delayed);
+        for (key, delay) in delayed.drain(..) {
+            if let Some(slot) = self.deadlines.find_timer(key) {
+                let at = now.saturating_add(delay);
+                self.deadlines.arm_timer(slot, at.max(self.now + 1));
+            }
+        }
+        self.delayed = delayed;
+        self.changed();
     }
 
     /// What is armed in one turn is due in a later one, so a handler that arms its own timer for now
@@ -222,6 +255,7 @@ impl<S: System> EventLoop<S> {
     }
 
     pub(crate) fn next_timer(&mut self) -> Option<Event> {
+        self.arm_delayed();
         self.collect_due();
         while let Some(due) = pop(&mut self.due, &mut self.left.timers) {
             let (key, at) = (due.whose.get(), due.at);
@@ -248,6 +282,7 @@ impl<S: System> EventLoop<S> {
 
     /// After the handler of a timer: a one-shot one that was not re-armed is gone.
     pub(crate) fn timer_handled(&mut self, slot: u32) {
+        self.arm_delayed();
         if self.deadlines.timer_at(slot).is_none() {
             self.deadlines.remove_timer(slot);
             self.timers.remove(slot);
