@@ -18,6 +18,7 @@ pub(crate) mod pipe;
 pub(crate) mod race;
 pub(crate) mod receive;
 pub(crate) mod send;
+pub(crate) mod visit;
 
 use std::sync::Arc;
 use std::time::Duration;
