@@ -89,6 +89,7 @@ impl<S: System> EventLoop<S> {
         self.parked_bytes.clear();
         self.dirty.clear();
         self.current = Current::Nothing;
+        self.timing.forget_handler();
         self.forget_datagrams();
     }
 

@@ -3,10 +3,11 @@
 mod util;
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use echoloop_core::{
@@ -32,6 +33,7 @@ fn main() {
         closing_in_the_child_does_not_disturb_the_parent,
         signals_timers_watches_and_posts_work_in_the_child,
         what_is_handled_at_the_fork_is_over_in_the_child,
+        a_handler_of_the_parent_is_not_timed_in_the_child,
         what_was_sent_before_the_fork_leaves_once,
         a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent,
         all_descriptors_are_close_on_exec,
@@ -256,6 +258,27 @@ fn what_is_handled_at_the_fork_is_over_in_the_child() {
             Some(())
         });
     }
+}
+
+/// The first thing that the child sent brought a report of the handler that had forked.
+fn a_handler_of_the_parent_is_not_timed_in_the_child() {
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let (tell, told) = channel();
+    el.on_slow_handler(Duration::ZERO, move |slow| tell.send(slow.event).unwrap());
+    let udp = el.bind_udp("127.0.0.1:0", &UdpOptions::default()).unwrap();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let to = peer.local_addr().unwrap();
+    el.remote().post(1).unwrap();
+    el.poll(Some(PATIENCE)).unwrap();
+    assert_eq!(el.next_event(), Some(Event::Posted { word: 1 }));
+    in_a_child(|| {
+        el.after_fork().unwrap();
+        el.udp(udp).unwrap().send_to(to, b"from the child").unwrap();
+        assert!(turn(&mut el).is_empty());
+        assert!(told.try_recv().is_err());
+    });
+    assert!(turn(&mut el).is_empty());
+    assert_eq!(told.try_recv(), Ok(Event::Posted { word: 1 }));
 }
 
 fn what_was_sent_before_the_fork_leaves_once() {

@@ -66,6 +66,11 @@ impl Timing {
             slow: options.slow_handler.map(|least| (nanos(least), warn)),
         }
     }
+
+    /// After a fork: the handler is the parent's to time.
+    pub(crate) fn forget_handler(&mut self) {
+        self.timed = None;
+    }
 }
 
 impl<S: System> EventLoop<S> {
