@@ -35,6 +35,7 @@ fn main() {
         what_is_handled_at_the_fork_is_over_in_the_child,
         a_handler_of_the_parent_is_not_timed_in_the_child,
         what_was_sent_before_the_fork_leaves_once,
+        a_watch_that_is_told_dead_at_the_fork_is_gone_in_the_child,
         a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent,
         all_descriptors_are_close_on_exec,
     ];
@@ -309,6 +310,25 @@ fn what_was_sent_before_the_fork_leaves_once() {
     read_some(&mut client, &mut got);
     assert!(got.len() == all && got.starts_with(b"small"));
     assert!(got[5..].iter().all(|b| *b == 7));
+}
+
+/// It stayed in the child's table for ever.
+fn a_watch_that_is_told_dead_at_the_fork_is_gone_in_the_child() {
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let (interest, mode) = (Interest::READABLE, WatchMode::Level);
+    let watch = el.watch(&reader, interest, mode).unwrap();
+    drop(reader);
+    el.poll(Some(PATIENCE)).unwrap();
+    let told = el.next_event();
+    assert!(matches!(told, Some(Event::WatchDead { watch: w, .. }) if w == watch));
+    in_a_child(|| {
+        el.after_fork().unwrap();
+        assert_eq!(el.live_handles(), 0);
+        assert!(turn(&mut el).is_empty());
+    });
+    assert!(turn(&mut el).is_empty());
+    assert_eq!(el.live_handles(), 0);
 }
 
 fn a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent() {

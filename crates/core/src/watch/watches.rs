@@ -145,6 +145,10 @@ impl Watches {
             let Some((slot, watch)) = self.slots.find_mut(key) else {
                 continue;
             };
+            if watch.state == State::Dead && watch.told {
+                self.remove(sys, slot); // By the handler that forked, which is over here.
+                continue;
+            }
             if watch.always || watch.state == State::Dead {
                 continue;
             }
