@@ -369,7 +369,9 @@ impl<S: System> EventLoop<S> {
     /// [`CloseReason::ShutDown`] and `deadline` instead of each one's close timeout.
     ///
     /// The loop goes on, and so do its timers, watches and UDP sockets: poll until
-    /// [`connection_count`](Self::connection_count) is 0.
+    /// [`connection_count`](Self::connection_count) is 0. It takes new work, too: a connection that
+    /// comes later, even one [handed over](Self::hand_over) before whose `Adopted` was not told
+    /// yet, is not closed by this. A program that stops closes it when it is told.
     pub fn shut_down(&mut self, deadline: Duration) {
         let listeners: Vec<u64> = self.listeners.keys().collect();
         for key in listeners {

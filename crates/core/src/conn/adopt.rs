@@ -166,7 +166,8 @@ impl<S: System> EventLoop<S> {
     /// was unread is offered as `Data` again and what was unsent is sent first. A pause does not
     /// travel, and an end of stream is told there again. Here it ends with `Closed`, of the reason
     /// [`CloseReason::GivenAway`]. If the other loop ends before it sees the connection, that is
-    /// closed as all of that loop's are.
+    /// closed as all of that loop's are. One that it sees only after its
+    /// [`shut_down`](Self::shut_down) lives on there: that closes what is there, not what comes.
     ///
     /// # Errors
     ///
