@@ -2,10 +2,12 @@
 
 mod util;
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use echoloop_core::{Event, EventLoop, LoopOptions, UdpOptions};
+use echoloop_core::sys::{Os, System};
+use echoloop_core::{Addr, Event, EventLoop, LoopOptions, UdpOptions};
+use rustix::net::sockopt;
 use util::datagrams::{Udps, peer};
 use util::real::PATIENCE;
 
@@ -103,4 +105,19 @@ fn an_option_that_is_refused_is_named() {
     let e = el.bind_udp("192.0.2.1:1", &UdpOptions::default());
     assert_eq!(e.unwrap_err().operation(), "bind udp");
     assert_eq!(el.live_handles(), 0);
+}
+
+/// What an IPv6 socket sent to IPv4-mapped addresses went without the type of service.
+#[test]
+#[cfg(target_os = "linux")]
+fn the_type_of_service_counts_for_ipv4_from_an_ipv6_socket_too() {
+    let mut os = Os::new(16).unwrap();
+    let options = UdpOptions {
+        tos: Some(0x48),
+        ..UdpOptions::default()
+    };
+    let addr = Addr::Ip(SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)));
+    let (socket, _) = os.udp_bind(&addr, &options).unwrap();
+    assert_eq!(sockopt::ip_tos(&socket).unwrap(), 0x48);
+    assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0x48);
 }

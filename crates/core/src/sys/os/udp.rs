@@ -49,7 +49,7 @@ fn set_options(socket: &Socket, addr: SocketAddr, options: &UdpOptions) -> Outco
 }
 
 /// Those of the options that were asked for, by name.
-fn each_named(each: [(&'static str, Option<io::Result<()>>); 5]) -> Outcome {
+fn each_named<const N: usize>(each: [(&'static str, Option<io::Result<()>>); N]) -> Outcome {
     let asked = each
         .into_iter()
         .filter_map(|(name, set)| Some((name, set?)));
@@ -101,12 +101,16 @@ fn set_options_v6(socket: &Socket, options: &UdpOptions) -> Outcome {
     let echo = echo.map(|on| socket.set_multicast_loop_v6(on));
     let unicast_hops = options.ttl.map(|n| socket.set_unicast_hops_v6(n));
     let class = options.tos.map(|n| socket.set_tclass_v6(n.into()));
+    // Linux looks here for what is sent to IPv4-mapped addresses; others know it on IPv4 alone.
+    let tos = options.tos.filter(|_| cfg!(target_os = "linux"));
+    let tos = tos.map(|n| socket.set_tos_v4(n.into()));
     each_named([
         ("set IPV6_MULTICAST_IF", leave_by),
         ("set IPV6_MULTICAST_HOPS", hops),
         ("set IPV6_MULTICAST_LOOP", echo),
         ("set IPV6_UNICAST_HOPS", unicast_hops),
         ("set IPV6_TCLASS", class),
+        ("set IP_TOS", tos),
     ])
 }
 
