@@ -4,6 +4,7 @@
 //! unless all is as it was said. The variables stay in the environment, since no program can change
 //! it safely while it has threads; a child reads another process's number in them and takes nothing.
 
+use std::num::ParseIntError;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +15,7 @@ use crate::{Error, ErrorKind};
 
 /// More than any process is given, so that a wrong LISTEN_FDS does not ask for all memory.
 const MOST: u32 = 1 << 16;
+const OPERATION: &str = "inherit listeners";
 
 /// A descriptor that was there when the process started.
 #[derive(Debug)]
@@ -34,7 +36,8 @@ pub struct Inherited {
 /// # Errors
 ///
 /// [`ErrorKind::InvalidInput`] for variables that are no numbers, [`ErrorKind::BadDescriptor`] for
-/// a descriptor that is not open. Then none is taken, changed or closed.
+/// a descriptor that is not open. Then none is taken, changed or closed, and the next call answers
+/// the same.
 ///
 /// # Examples
 ///
@@ -50,17 +53,32 @@ pub struct Inherited {
 /// ```
 pub fn inherited_listeners() -> Result<Vec<Inherited>, Error> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
-    let invalid = |why| Error::new("inherit listeners", ErrorKind::InvalidInput(why));
-    let wrong = "LISTEN_PID or LISTEN_FDS is no number, or too large";
-    match std::env::var("LISTEN_FDS").map(|count| count.parse::<u32>()) {
-        Err(_) => return Ok(Vec::new()),
-        Ok(Ok(..=MOST)) => {}
-        Ok(_) => return Err(invalid(wrong)),
-    }
-    if TAKEN.swap(true, Ordering::Relaxed) {
+    if !are_for_us()? || TAKEN.swap(true, Ordering::Relaxed) {
         return Ok(Vec::new());
     }
-    let passed = sd_listen_fds::get().map_err(|_| invalid(wrong))?;
+    let taken = take();
+    TAKEN.store(taken.is_ok(), Ordering::Relaxed);
+    taken
+}
+
+/// Whether the variables pass descriptors to this process.
+fn are_for_us() -> Result<bool, Error> {
+    // Whose they are comes first: what is said to another is no matter.
+    match variable("LISTEN_PID") {
+        None => return Ok(false),
+        Some(Ok(pid)) if pid != std::process::id() => return Ok(false),
+        Some(Ok(_)) => {}
+        Some(Err(_)) => return Err(wrong()),
+    }
+    match variable("LISTEN_FDS") {
+        None => Ok(false),
+        Some(Ok(..=MOST)) => Ok(true),
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn take() -> Result<Vec<Inherited>, Error> {
+    let passed = sd_listen_fds::get().map_err(|_| wrong())?;
     let passed: Vec<Inherited> = passed
         .into_iter()
         .map(|(name, fd)| Inherited {
@@ -79,9 +97,18 @@ pub fn inherited_listeners() -> Result<Vec<Inherited>, Error> {
         let _ = inherited.fd.into_raw_fd(); // Not open, or not known to be ours: hands off.
     }
     Err(match errno {
-        Errno::BADF => Error::new("inherit listeners", ErrorKind::BadDescriptor(fd)),
-        e => Error::os("inherit listeners", e),
+        Errno::BADF => Error::new(OPERATION, ErrorKind::BadDescriptor(fd)),
+        e => Error::os(OPERATION, e),
     })
+}
+
+fn variable(name: &str) -> Option<Result<u32, ParseIntError>> {
+    Some(std::env::var(name).ok()?.parse())
+}
+
+fn wrong() -> Error {
+    let why = "LISTEN_PID or LISTEN_FDS is no number, or too large";
+    Error::new(OPERATION, ErrorKind::InvalidInput(why))
 }
 
 fn is_open(fd: &OwnedFd) -> Result<(), Errno> {

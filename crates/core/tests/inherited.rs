@@ -63,7 +63,11 @@ fn the_child() {
     if role == "print" {
         match inherited {
             Ok(list) => println!("inherited {}", list.len()),
-            Err(e) => println!("{e}"),
+            Err(e) => {
+                println!("{e}");
+                let again = inherited_listeners().unwrap_err();
+                assert_eq!(again.kind(), e.kind(), "nothing was taken");
+            }
         }
         return;
     }
@@ -133,6 +137,8 @@ fn what_is_for_another_process_or_wrong_is_not_taken() {
         ("export LISTEN_FDS=2", "inherited 0"),
         ("export LISTEN_PID=$$", "inherited 0"),
         ("export LISTEN_PID=1 LISTEN_FDS=2", "inherited 0"),
+        ("export LISTEN_PID=1 LISTEN_FDS=two", "inherited 0"),
+        ("export LISTEN_FDS=4294967295", "inherited 0"),
         ("export LISTEN_PID=$$ LISTEN_FDS=0", "inherited 0"),
         ("export LISTEN_PID=$$ LISTEN_FDS=1", "inherited 1"),
         ("export LISTEN_PID=$$ LISTEN_FDS=two", "no number"),
