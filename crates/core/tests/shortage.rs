@@ -5,11 +5,14 @@
 mod util;
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use echoloop_core::{CloseReason, ConnId, ConnectOptions, Event, EventLoop, LoopOptions, Resolver};
+use echoloop_core::{
+    CloseReason, ConnId, ConnectOptions, Event, EventLoop, Interest, ListenOptions, LoopOptions,
+    Resolver, WatchMode,
+};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, UsageWho, getrusage, setrlimit};
 use util::real::PATIENCE;
@@ -282,4 +285,32 @@ fn a_full_backlog_of_a_unix_socket_is_waited_for() {
             other => panic!("{other:?}"),
         }
     }
+}
+
+/// The listener waited for its retry, up to 100 ms.
+#[test]
+fn a_descriptor_that_comes_back_from_its_watch_frees_a_listener() {
+    if !in_child(
+        "a_descriptor_that_comes_back_from_its_watch_frees_a_listener",
+        r#"exec "$@""#,
+    ) {
+        return;
+    }
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let listener = el
+        .listen("127.0.0.1:0", &ListenOptions::default())
+        .unwrap();
+    let addr = el.listener_addr(listener).unwrap().ip().unwrap();
+    let (reader, _writer) = std::io::pipe().unwrap();
+    let (interest, mode) = (Interest::READABLE, WatchMode::Level);
+    let watch = el.watch_owned(reader.into(), interest, mode).unwrap();
+    let _client = TcpStream::connect(addr).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 40, 40).unwrap();
+    let _held: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    let errno = EMFILE;
+    assert_eq!(next(&mut el), Event::AcceptPaused { listener, errno });
+    assert_eq!(el.next_event(), None);
+    drop(el.unwatch_owned(watch).unwrap());
+    el.poll(Some(Duration::ZERO)).unwrap();
+    assert_eq!(el.next_event(), Some(Event::AcceptResumed { listener }));
 }

@@ -143,6 +143,7 @@ impl<S: System> EventLoop<S> {
             }
         };
         let owned = self.watches.remove(&mut self.sys, slot);
+        self.descriptor_freed(); // Or is about to be: it is the program's to close.
         owned.ok_or(failed(ErrorKind::BadDescriptor(fd)))
     }
 
