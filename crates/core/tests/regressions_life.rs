@@ -1,12 +1,20 @@
 //! What once broke at the beginning and the end of loops and connections, and in their mailboxes.
 //! Each test says what broke.
 
+mod util;
+
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use echoloop_core::sys::{Peer, Sim, SimOptions};
-use echoloop_core::{ConnId, ConnOptions, Event, EventLoop, Keepalive, ListenOptions, LoopOptions};
+use echoloop_core::{
+    ConnId, ConnOptions, Event, EventLoop, Interest, Keepalive, ListenOptions, LoopOptions,
+    WatchMode,
+};
 use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::io::Errno;
+use util::real::PATIENCE;
 
 const ADDR: &str = "10.0.0.2:7";
 const ZERO: Option<Duration> = Some(Duration::ZERO);
@@ -84,4 +92,29 @@ fn a_socket_that_is_not_adopted_for_an_option_blocks_as_before() {
     let flags = fcntl_getfl(&refused.socket).unwrap();
     assert!(!flags.contains(OFlags::NONBLOCK));
     el.adopt(ours, &options).unwrap(); // It has no keepalive.
+}
+
+/// A socket that the loop watched was taken, and then closed at once with `EEXIST`, and its watch
+/// was dead.
+#[test]
+fn a_socket_that_is_watched_is_not_adopted_and_comes_back_unharmed() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let watch = el
+        .watch(&ours, Interest::READABLE, WatchMode::OneShot)
+        .unwrap();
+    let refused = el.adopt(ours, &ConnOptions::default()).unwrap_err();
+    assert_eq!(refused.error.errno(), Some(Errno::EXIST.raw_os_error()));
+    let flags = fcntl_getfl(&refused.socket).unwrap();
+    assert!(!flags.contains(OFlags::NONBLOCK));
+    assert_eq!(el.connection_count(), 0);
+    theirs.write_all(b"x").unwrap();
+    el.poll(Some(PATIENCE)).unwrap();
+    let told = el.next_event();
+    assert!(matches!(told, Some(Event::Watch { watch: w, .. }) if w == watch));
+    el.unwatch(watch).unwrap();
+    let conn = el.adopt(refused.socket, &ConnOptions::default()).unwrap();
+    assert_eq!(el.next_event(), Some(Event::Adopted { conn }));
+    el.poll(Some(PATIENCE)).unwrap();
+    assert_eq!(el.next_event(), Some(Event::Data { conn }));
 }

@@ -297,9 +297,7 @@ fn a_descriptor_that_comes_back_from_its_watch_frees_a_listener() {
         return;
     }
     let mut el = EventLoop::new(LoopOptions::default()).unwrap();
-    let listener = el
-        .listen("127.0.0.1:0", &ListenOptions::default())
-        .unwrap();
+    let listener = el.listen("127.0.0.1:0", &ListenOptions::default()).unwrap();
     let addr = el.listener_addr(listener).unwrap().ip().unwrap();
     let (reader, _writer) = std::io::pipe().unwrap();
     let (interest, mode) = (Interest::READABLE, WatchMode::Level);

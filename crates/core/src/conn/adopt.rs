@@ -6,7 +6,7 @@
 //! reason `GivenAway`. What the new owner is told is an `Adopted`, then as for any connection.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -76,7 +76,8 @@ impl<S: System> EventLoop<S> {
     ///
     /// [`AdoptError`], which holds the socket: [`ErrorKind::InvalidInput`] for one that is no stream
     /// socket or that listens; `ENOTCONN` for one that is not connected, or no longer; `ENOTSOCK`;
-    /// the system's for an option it refuses, which [`Error::operation`] names.
+    /// `EEXIST` for one that this loop watches, which is left as it is, and so is its watch; the
+    /// system's for an option it refuses, which [`Error::operation`] names.
     ///
     /// # Examples
     ///
@@ -98,6 +99,9 @@ impl<S: System> EventLoop<S> {
         let failed = |error, socket| Err(AdoptError { error, socket });
         if let Err(error) = self.check_process("adopt") {
             return failed(error, socket);
+        }
+        if self.watches.is_watched(&mut self.sys, socket.as_raw_fd()) {
+            return failed(not_adopted(Errno::EXIST), socket);
         }
         let peer = match self.sys.check_adopted(socket.as_fd(), options) {
             Ok(peer) => peer,

@@ -215,6 +215,11 @@ impl Watches {
         self.by_number.get(&fd).copied()
     }
 
+    /// Whether the open file that has this number now is being watched.
+    pub(crate) fn is_watched(&self, sys: &mut impl System, fd: RawFd) -> bool {
+        self.by_number.contains_key(&fd) && sys.probe(fd).is_ok()
+    }
+
     /// Notes what the system reported. False: the token is nobody's any more.
     pub(crate) fn report(
         &mut self,
