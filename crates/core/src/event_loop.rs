@@ -392,6 +392,7 @@ impl<S: System> Drop for EventLoop<S> {
         self.finish_handler();
         if !self.sys.forked() {
             self.flush_all();
+            self.offer_udps();
         }
         self.mailbox.close();
         let last = self

@@ -350,3 +350,26 @@ fn one_busy_socket_can_not_starve_the_rest() {
         assert_eq!(quiet, 1, "in the first turn");
     }
 }
+
+/// What the kernel had refused was dropped without another look.
+#[test]
+fn what_waits_is_offered_once_more_when_the_socket_or_the_loop_ends() {
+    for drop_loop in [false, true] {
+        let (peer, to) = util::datagrams::peer();
+        let (mut all, plan) = planned();
+        let (udp, _) = all.plain();
+        plan.borrow_mut().room = Some(0);
+        all.el.udp(udp).unwrap().send_to(to, b"waits").unwrap();
+        all.turn(Duration::ZERO);
+        assert_eq!(all.el.udp(udp).unwrap().queued(), 1);
+        plan.borrow_mut().room = None;
+        if drop_loop {
+            drop(all);
+        } else {
+            all.el.close_udp(udp).unwrap();
+            assert_eq!(all.el.counters().datagrams_dropped, 0);
+        }
+        let mut buf = [0; 64];
+        assert_eq!(peer.recv(&mut buf).unwrap(), 5);
+    }
+}

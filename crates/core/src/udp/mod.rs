@@ -160,7 +160,9 @@ impl<S: System> EventLoop<S> {
         let Some(slot) = self.udps.find(id.0) else {
             return Err(Error::new("close udp socket", ErrorKind::BadHandle));
         };
-        self.flush_udp(slot);
+        if !self.sys.forked() {
+            self.offer_udp(slot); // In a child it may be the parent's to send.
+        }
         if let Some(mut udp) = self.udps.remove(slot) {
             self.buffered -= udp.queue.cost();
             self.counters.datagrams_dropped += udp.queue.len() as u64;
@@ -273,6 +275,21 @@ impl<S: System> EventLoop<S> {
                 udp.queue.clear(&mut self.pool);
             }
         }
+    }
+
+    /// The loop ends: offers the kernel all that waits once more.
+    pub(crate) fn offer_udps(&mut self) {
+        for key in self.udps.keys().collect::<Vec<u64>>() {
+            self.offer_udp(slot_of(key));
+        }
+    }
+
+    /// Flushes whether or not the kernel has said that it takes more.
+    fn offer_udp(&mut self, slot: u32) {
+        if let Some(udp) = self.udps.get_mut(slot) {
+            udp.stalled = false;
+        }
+        self.flush_udp(slot);
     }
 
     fn flush_udp(&mut self, slot: u32) {
