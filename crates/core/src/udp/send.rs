@@ -125,7 +125,9 @@ impl<S: System> UdpSender<'_, S> {
     ///
     /// # Errors
     ///
-    /// Those of [`send_to`](Self::send_to), for all of them: none is queued or all are.
+    /// Those of [`send_to`](Self::send_to), for all of them: none is queued or all are. Save for
+    /// [`ErrorKind::OutOfMemory`], which may come in the middle: the first ones are queued or sent
+    /// then, and the rest is dropped and counted.
     pub fn send_segments(
         &mut self,
         to: SocketAddr,
@@ -138,7 +140,11 @@ impl<S: System> UdpSender<'_, S> {
         self.check(to, None, segment.min(bytes.len()))?;
         self.admit(bytes.len(), bytes.len().div_ceil(segment))?;
         let mut datagrams = bytes.chunks(segment);
-        datagrams.try_for_each(|datagram| self.push(Some(to), None, datagram))
+        let queued = datagrams.try_for_each(|datagram| self.push(Some(to), None, datagram));
+        if queued.is_err() {
+            self.count_dropped(datagrams.len()); // The rest: the one that failed is counted.
+        }
+        queued
     }
 
     /// Refuses what could never be sent.
