@@ -8,7 +8,7 @@ use echoloop_core::sys::{Sim, System};
 use echoloop_core::{
     ConnId, ConnOptions, ConnectOptions, Event, EventLoop, ListenOptions, LoopOptions, TimerSpec,
 };
-use util::real::Real;
+use util::real::{PATIENCE, Real};
 use util::sim::{ADDR, open, simulated, turn};
 
 const MS: Duration = Duration::from_millis(1);
@@ -169,6 +169,23 @@ fn listeners_and_timers_are_said() {
         said,
         "10.0.0.2:7: listening, accepting is paused, the next try due in 100.0ms"
     );
+}
+
+#[test]
+fn a_timer_that_was_armed_in_a_handler_and_a_signal_are_said() {
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let signal = el.watch_signal(nix::libc::SIGUSR1).unwrap();
+    assert_eq!(line_of(&el, signal), "SIGUSR1 (10)");
+    el.remote().post(0).unwrap();
+    el.poll(Some(PATIENCE)).unwrap();
+    assert_eq!(el.next_event(), Some(Event::Posted { word: 0 }));
+    let delay = Duration::from_secs(5);
+    let timer = el.add_timer(TimerSpec::after(delay)).unwrap();
+    assert_eq!(line_of(&el, timer), "due 5.0s after this handler");
+    assert_eq!(el.next_event(), None);
+    assert!(line_of(&el, timer).starts_with("due in "));
+    el.unwatch_signal(signal).unwrap();
+    assert!(!el.dump().contains("SIGUSR1"));
 }
 
 #[test]

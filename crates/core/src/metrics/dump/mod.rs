@@ -7,6 +7,7 @@
 mod conns;
 mod listeners;
 mod lookups;
+mod signals;
 mod timers;
 mod udps;
 mod watches;
@@ -64,6 +65,7 @@ impl<S: System> EventLoop<S> {
             ("watches", self.watches.slots.len()),
             ("datagram sockets", self.udps.len()),
             ("lookups", self.lookups.len()),
+            ("signals", self.signals.slots.len()),
         ];
         write!(out, "loop {}: ", self.id().index())?;
         for (kind, n) in kinds.iter().filter(|(_, n)| *n > 0) {
@@ -81,6 +83,7 @@ impl<S: System> EventLoop<S> {
         self.dump_watches(out)?;
         self.dump_lookups(out, now)?;
         self.dump_udps(out)?;
+        self.dump_signals(out)?;
         self.dump_turn(out, now)?;
         writeln!(out, "{:?}", self.counters)?;
         writeln!(out, "{}", self.timing.metrics)

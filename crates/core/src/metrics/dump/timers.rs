@@ -14,7 +14,10 @@ impl<S: System> EventLoop<S> {
         for (key, timer) in each(&self.timers) {
             write!(out, "{:?}: ", TimerId(key))?;
             let at = self.deadlines.timer_at(slot_of(key));
-            if at.is_none() && self.current != Current::Timer(slot_of(key)) {
+            let put_off = self.delayed.iter().rev().find(|(armed, _)| *armed == key);
+            if let Some((_, delay)) = put_off {
+                write!(out, "due {:.1?} after this handler", between(0, *delay))?;
+            } else if at.is_none() && self.current != Current::Timer(slot_of(key)) {
                 out.write_str("due in this turn")?;
             } else {
                 write_due(out, at, now)?;
