@@ -127,7 +127,7 @@ pub struct EventLoop<S: System = Os> {
     /// Timers armed by a delay in this turn, and the delays; not armed yet.
     pub(crate) delayed: Vec<(u64, u64)>,
     /// `poll` has returned, and `next_event` has not answered `None` since.
-    pub(crate) in_turn: bool,
+    pub(crate) handing_out: bool,
     pub(crate) current: Current,
     /// One read buffer for all connections; what the current event brought is `unread_here`.
     pub(crate) read_buf: Vec<u8>,
@@ -213,7 +213,7 @@ impl<S: System> EventLoop<S> {
             resolved: VecDeque::new(),
             due: VecDeque::new(),
             delayed: Vec::new(),
-            in_turn: false,
+            handing_out: false,
             current: Current::Nothing,
             read_buf: Vec::new(),
             unread_here: 0..0,
@@ -261,7 +261,7 @@ impl<S: System> EventLoop<S> {
         }
         self.now = self.sys.now();
         self.counters.turns += 1;
-        self.in_turn = true;
+        self.handing_out = true;
         self.turn_begins();
         Ok(())
     }

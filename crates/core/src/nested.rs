@@ -101,6 +101,7 @@ impl<S: System> EventLoop<S> {
     #[doc(hidden)]
     pub fn nest(&mut self) {
         self.nesting.nested = true;
+        self.arm_delayed(); // The turn may have been left before its end.
         self.tell_descriptor();
     }
 

@@ -162,7 +162,7 @@ impl<S: System> EventLoop<S> {
             } else {
                 let event = self.next_other();
                 if event.is_none() {
-                    self.in_turn = false;
+                    self.handing_out = false;
                     self.arm_delayed();
                     self.turn_ends();
                     self.tell_descriptor();

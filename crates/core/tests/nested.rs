@@ -216,6 +216,18 @@ fn a_program_that_leaves_events_for_later_asks_for_the_descriptor_again() {
 }
 
 #[test]
+fn a_timer_that_is_added_in_a_turn_that_is_left_early_is_not_slept_on() {
+    let (mut el, _conn, _client) = at_rest();
+    el.poll(Some(Duration::ZERO)).unwrap();
+    let timer = el
+        .add_timer(TimerSpec::after(Duration::from_millis(5)))
+        .unwrap();
+    // Back to the host, although `next_event` has not answered `None`.
+    let told = host(&mut el, |_, event| Some(event));
+    assert_eq!(told, Event::Timer { timer });
+}
+
+#[test]
 fn an_idle_nested_loop_wakes_nobody() {
     let (mut el, conn, _client) = at_rest();
     let more: Vec<TcpStream> = {

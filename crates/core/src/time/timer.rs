@@ -181,7 +181,7 @@ impl<S: System> EventLoop<S> {
     #[inline]
     fn arm_after(&mut self, key: u64, delay: Duration) {
         self.delayed.push((key, after(0, delay)));
-        if !self.in_turn || self.delayed.len() >= DELAYED_MAX {
+        if !self.handing_out || self.delayed.len() >= DELAYED_MAX {
             self.arm_delayed();
         }
     }

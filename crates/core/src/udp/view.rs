@@ -101,14 +101,15 @@ impl<'a, S: System> Udp<'a, S> {
 
     /// What arrived, and the sending half, to answer while looking.
     ///
-    /// ```no_run
-    /// # use echoloop_core::{EventLoop, UdpId, LoopOptions};
-    /// # let (mut el, udp): (EventLoop, UdpId) = todo!();
-    /// let (datagrams, mut sender) = el.udp(udp)?.split();
-    /// for datagram in datagrams {
-    ///     sender.send_to(datagram.from, datagram.bytes)?;
+    /// ```
+    /// # use echoloop_core::{Error, EventLoop, UdpId};
+    /// fn echo(el: &mut EventLoop, udp: UdpId) -> Result<(), Error> {
+    ///     let (datagrams, mut sender) = el.udp(udp)?.split();
+    ///     for datagram in datagrams {
+    ///         sender.send_to(datagram.from, datagram.bytes)?;
+    ///     }
+    ///     Ok(())
     /// }
-    /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     #[must_use]
     pub fn split(self) -> (Datagrams<'a>, UdpSender<'a, S>) {
