@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use echoloop_bench::load::{Plan, Until};
+use echoloop_load::{Plan, Until};
 
 use crate::RunOptions;
 use crate::child::{self, Child};

@@ -10,7 +10,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use echoloop_bench::load::{Load, Mode, Plan, Report, Until};
+use echoloop_load::{Load, Mode, Plan, Report, Until};
 
 use crate::child::Child;
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use echoloop_bench::load::Plan;
+use echoloop_load::Plan;
 
 use crate::child::Child;
 use crate::drive::Driver;

@@ -10,7 +10,7 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use echoloop_bench::load::{Plan, Until};
+use echoloop_load::{Plan, Until};
 
 use crate::RunOptions;
 use crate::child::Child;

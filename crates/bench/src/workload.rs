@@ -2,7 +2,7 @@
 
 use std::net::SocketAddrV4;
 
-use echoloop_bench::load::{Mode, Plan};
+use echoloop_load::{Mode, Plan};
 
 use crate::servers::Row;
 

@@ -10,13 +10,13 @@ use std::time::Instant;
 use rustix::event::epoll;
 use rustix::io::Errno;
 
-use super::pattern::Pattern;
-use super::steady::{hung_up, wait_for};
-use super::{Budget, Error, Plan, Report, Until, socket, source};
+use crate::pattern::Pattern;
+use crate::steady::{hung_up, wait_for};
+use crate::{Budget, Error, Plan, Report, Until, socket, source};
 
 /// All slots of a churning load.
 #[derive(Debug)]
-pub(super) struct Churn {
+pub(crate) struct Churn {
     plan: Plan,
     poller: OwnedFd,
     slots: Vec<Option<Visit>>,
@@ -37,7 +37,7 @@ struct Visit {
 }
 
 impl Churn {
-    pub(super) fn new(plan: Plan) -> Result<Churn, Error> {
+    pub(crate) fn new(plan: Plan) -> Result<Churn, Error> {
         Ok(Churn {
             poller: epoll::create(epoll::CreateFlags::CLOEXEC)
                 .map_err(Error::system("epoll_create1"))?,
@@ -49,7 +49,7 @@ impl Churn {
         })
     }
 
-    pub(super) fn run(&mut self, until: Until) -> Result<Report, Error> {
+    pub(crate) fn run(&mut self, until: Until) -> Result<Report, Error> {
         let started = Instant::now();
         let mut report = Report::new();
         let mut budget = Budget::new(until, started);

@@ -11,6 +11,8 @@
 //!
 //! It starts no process, pins nothing and measures nothing but its own clock.
 
+#![forbid(unsafe_code)]
+
 mod churn;
 mod pattern;
 mod socket;

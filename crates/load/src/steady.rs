@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{Timespec, epoll};
 
-use super::pattern::Pattern;
-use super::{Budget, Error, Plan, Report, Until, socket, source};
+use crate::pattern::Pattern;
+use crate::{Budget, Error, Plan, Report, Until, socket, source};
 
 const READ_SIZE: usize = 1 << 20;
 
 /// All connections of a steady load.
 #[derive(Debug)]
-pub(super) struct Steady {
+pub(crate) struct Steady {
     plan: Plan,
     poller: OwnedFd,
     connections: Vec<Connection>,
@@ -40,7 +40,7 @@ struct Connection {
 }
 
 impl Steady {
-    pub(super) fn connect(plan: Plan) -> Result<Steady, Error> {
+    pub(crate) fn connect(plan: Plan) -> Result<Steady, Error> {
         let poller =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create1"))?;
         let mut connections = Vec::with_capacity(plan.connections);
@@ -65,7 +65,7 @@ impl Steady {
         })
     }
 
-    pub(super) fn run(&mut self, until: Until) -> Result<Report, Error> {
+    pub(crate) fn run(&mut self, until: Until) -> Result<Report, Error> {
         let started = Instant::now();
         let mut report = Report::new();
         let mut budget = Budget::new(until, started);
@@ -154,12 +154,12 @@ impl Connection {
     }
 }
 
-pub(super) fn hung_up() -> epoll::EventFlags {
+pub(crate) fn hung_up() -> epoll::EventFlags {
     epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR
 }
 
 /// Waits for events; none when the time is over or a signal came.
-pub(super) fn wait_for(
+pub(crate) fn wait_for(
     poller: &OwnedFd,
     events: &mut Vec<epoll::Event>,
     time: Duration,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::{Error, Load, Mode, Plan, Until};
+use crate::{Error, Load, Mode, Plan, Until};
 
 /// What a test server does with each piece it received, before it goes back; false ends the connection.
 type Meddle = fn(bytes: &mut Vec<u8>, before: u64) -> bool;

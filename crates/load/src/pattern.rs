@@ -6,13 +6,13 @@
 //! message or buffer divides it. Without verification every message is sent from the start of the
 //! block, which keeps the caches of the machine for the server.
 
-use super::{Error, Plan};
+use crate::{Error, Plan};
 
 const PERIOD: usize = 65_521;
 
 /// The stream of bytes of every connection.
 #[derive(Debug)]
-pub(super) struct Pattern {
+pub(crate) struct Pattern {
     /// The random block, repeated so that any offset has `longest` bytes behind it.
     bytes: Vec<u8>,
     longest: usize,
@@ -20,7 +20,7 @@ pub(super) struct Pattern {
 }
 
 impl Pattern {
-    pub(super) fn new(plan: &Plan) -> Pattern {
+    pub(crate) fn new(plan: &Plan) -> Pattern {
         // 1 MiB in one send is as much as any kernel takes at once.
         let longest = (plan.size * plan.depth).min(1 << 20);
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -42,7 +42,7 @@ impl Pattern {
     }
 
     /// Up to `wanted` bytes to send, of which the first is number `offset` of `connection`.
-    pub(super) fn slice(&self, connection: usize, offset: u64, wanted: u64) -> &[u8] {
+    pub(crate) fn slice(&self, connection: usize, offset: u64, wanted: u64) -> &[u8] {
         let len = wanted.min(self.longest as u64) as usize;
         let at = if self.verify {
             at(connection, offset)
@@ -53,7 +53,7 @@ impl Pattern {
     }
 
     /// Compares bytes that came back, of which the first is number `offset` of `connection`.
-    pub(super) fn check(&self, connection: usize, offset: u64, found: &[u8]) -> Result<(), Error> {
+    pub(crate) fn check(&self, connection: usize, offset: u64, found: &[u8]) -> Result<(), Error> {
         let mut done = 0;
         for part in found.chunks(self.longest) {
             let sent = self.slice(connection, offset + done, part.len() as u64);

@@ -12,10 +12,10 @@ use rustix::event::epoll;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
-use super::Error;
+use crate::Error;
 
 /// A socket whose connect is under way, or done: on loopback it mostly is when this returns.
-pub(super) fn connect(target: SocketAddrV4, source: Option<Ipv4Addr>) -> Result<OwnedFd, Error> {
+pub(crate) fn connect(target: SocketAddrV4, source: Option<Ipv4Addr>) -> Result<OwnedFd, Error> {
     let fd = net::socket_with(
         AddressFamily::INET,
         SocketType::STREAM,
@@ -37,7 +37,7 @@ pub(super) fn connect(target: SocketAddrV4, source: Option<Ipv4Addr>) -> Result<
 }
 
 /// Watches a socket edge-triggered, once for its whole life; for room to write as well if `write`.
-pub(super) fn watch(
+pub(crate) fn watch(
     poller: &OwnedFd,
     fd: &OwnedFd,
     index: usize,
@@ -51,7 +51,7 @@ pub(super) fn watch(
 }
 
 /// Sends what the kernel takes; `None` when that is nothing now.
-pub(super) fn send(fd: &OwnedFd, bytes: &[u8]) -> Result<Option<usize>, Errno> {
+pub(crate) fn send(fd: &OwnedFd, bytes: &[u8]) -> Result<Option<usize>, Errno> {
     match retry_on_intr(|| net::send(fd, bytes, SendFlags::NOSIGNAL)) {
         Ok(n) => Ok(Some(n)),
         // EAGAIN, too, while the connect is under way.
@@ -62,7 +62,7 @@ pub(super) fn send(fd: &OwnedFd, bytes: &[u8]) -> Result<Option<usize>, Errno> {
 
 /// Receives up to a full buffer; `None` when nothing has come. With `discard` the kernel counts and
 /// drops the bytes, and the buffer only says how many (tcp(7), `MSG_TRUNC`).
-pub(super) fn recv(fd: &OwnedFd, buffer: &mut [u8], discard: bool) -> Result<Option<usize>, Errno> {
+pub(crate) fn recv(fd: &OwnedFd, buffer: &mut [u8], discard: bool) -> Result<Option<usize>, Errno> {
     let flags = if discard {
         RecvFlags::TRUNC
     } else {
