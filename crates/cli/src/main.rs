@@ -1,20 +1,25 @@
-//! The command line of echoloop.
+//! The command line of echoloop: one subcommand a file.
 //!
-//! The rule: what went wrong is one line on standard error that says what and what to do; exit
-//! code 1, or 2 when the command itself was not understood.
+//! The rule: what went wrong is one line on standard error that says what and what to do, and the
+//! exit code is one of those in `exit`.
 
+mod bench;
+mod exit;
 mod serve;
 mod stats;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use exit::Failure;
 
 /// One non-blocking network event loop, and an echo server to see it at work.
 ///
 /// Set RUST_LOG=debug to be told what the loop does, step by step.
 #[derive(Parser)]
-#[command(name = "echoloop", version)]
+#[command(name = "echoloop", version, after_help = exit::CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -23,16 +28,19 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Command::Serve(args) = Cli::parse().command;
-    match serve::run(&args) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("echoloop: {problem}");
-            ExitCode::FAILURE
-        }
-    }
+    let outcome = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args).map_err(Failure::failed),
+        Command::Bench(args) => bench::run(&args),
+    };
+    let Err(failure) = outcome else {
+        return ExitCode::SUCCESS;
+    };
+    // A closed standard error is no reason to end in another way.
+    let _ = writeln!(std::io::stderr(), "echoloop: {failure}");
+    failure.code()
 }

@@ -15,6 +15,7 @@ use crate::stats::{Stats, bytes};
 
 /// Runs an echo server (RFC 862): what a client sends comes back to it.
 #[derive(ClapArgs)]
+#[command(after_help = crate::exit::CODES)]
 pub(crate) struct Args {
     /// Where to listen, such as 127.0.0.1:7007 or [::1]:7007; port 0 takes any free port.
     /// May be given several times.

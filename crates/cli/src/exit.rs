@@ -1,0 +1,58 @@
+//! How a subcommand ends: the exit codes, named once, and the one line that says what failed.
+//!
+//! The rule: every subcommand returns `Result<(), Failure>`, and `main` alone prints the line and
+//! ends the process. What clap refuses has clap's own text and its code, 2.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// It could not start, the peer is gone, or the system refused.
+const FAILED: u8 = 1;
+/// Bytes came back wrong, or were lost.
+const WRONG_BYTES: u8 = 3;
+
+/// The end of every `--help`.
+pub(crate) const CODES: &str = "\
+Exit codes:
+    0  done
+    1  failed: could not start, the peer is gone, or the system refused
+    2  the command was not understood
+    3  bytes came back wrong, or were lost
+  130  a second Ctrl-C ended it at once";
+
+/// Why a subcommand did not succeed, in one line that says what to do about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// It could not start, the peer is gone, or the system refused.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            code: FAILED,
+            message,
+        }
+    }
+
+    /// Bytes came back wrong, or were lost.
+    pub(crate) fn wrong_bytes(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            code: WRONG_BYTES,
+            message,
+        }
+    }
+
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
