@@ -164,6 +164,19 @@ pub enum Event {
     UnderBudget,
 }
 
+/// How a connection came to its loop.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Origin {
+    /// Asked for, by [`EventLoop::connect`](crate::EventLoop::connect).
+    Connected,
+    /// Accepted by this listener, which may be closed by now.
+    Accepted(ListenerId),
+    /// [Adopted](crate::EventLoop::adopt), or [handed over](crate::EventLoop::hand_over) by
+    /// another loop.
+    Adopted,
+}
+
 /// Why a connection ended (promise 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -92,7 +92,7 @@ pub use conn::adopt::{AdoptError, GivenAway};
 pub use conn::connection::Connection;
 pub use conn::race::Attempted;
 pub use error::{Error, ErrorKind, errno_name, errno_text};
-pub use event::{CloseReason, Deadline, Event};
+pub use event::{CloseReason, Deadline, Event, Origin};
 pub use event_loop::EventLoop;
 pub use handle::{
     ConnId, Kind, ListenerId, LookupId, LoopId, MAX_LOOPS, SignalId, TimerId, UdpId, WatchId,

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 
+use crate::conn::adopt::ADOPTED;
 use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::sys::{Credentials, Os, SocketOption, System};
 use crate::turn::Current;
-use crate::{Addr, Attempted, CloseReason, ConnId, Error, ErrorKind, Keepalive, Target};
+use crate::{
+    Addr, Attempted, CloseReason, ConnId, Error, ErrorKind, Keepalive, ListenerId, Origin, Target,
+};
 
 /// A connection of an [`EventLoop`], borrowed by [`EventLoop::conn`].
 ///
@@ -46,6 +49,16 @@ impl<'a, S: System> Connection<'a, S> {
     #[must_use]
     pub fn id(&self) -> ConnId {
         ConnId(self.el.conns.key(self.slot))
+    }
+
+    /// How it came to this loop.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        match self.conn().listener {
+            ListenerId(0) => Origin::Connected,
+            ADOPTED => Origin::Adopted,
+            listener => Origin::Accepted(listener),
+        }
     }
 
     /// The address of the peer. Of a connection by name it is unspecified, `0.0.0.0` and the port,
