@@ -167,7 +167,7 @@ impl Callbacks<'_> {
                 }
                 return;
             }
-            ServerEvent::Refused { conn } => {
+            ServerEvent::Refused { conn, .. } => {
                 let mut server = cell.server.borrow_mut();
                 let view = server.event_loop().conn(conn);
                 let peer = view.map_or(String::new(), |view| view.peer_addr().to_string());

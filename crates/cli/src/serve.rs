@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args as ClapArgs;
 use echoloop_server::{
-    Addr, CloseReason, ConnId, Context, Echo, Error, ErrorKind, Hooks, ListenerId, Report, Seldom,
-    Server,
+    Addr, CloseReason, ConnId, Context, Echo, Error, ErrorKind, Hooks, ListenerId, Refusal, Report,
+    Seldom, Server,
 };
 
 use crate::stats::{Stats, bytes};
@@ -214,7 +214,7 @@ impl Hooks for Service {
         }
     }
 
-    fn on_refused(&mut self, _: &mut Context<'_>, _: ConnId) {
+    fn on_refused(&mut self, _: &mut Context<'_>, _: ConnId, _: Refusal) {
         self.refused += 1;
     }
 

@@ -1,10 +1,13 @@
 //! What a hook may do with the loop: everything but run it.
 
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use echoloop_core::{
-    Addr, ConnId, ConnectOptions, Connection, Counters, Error, ErrorKind, EventLoop, ListenerId,
-    Metrics, Remote, Target, TimerId, TimerSpec,
+    Addr, AdoptError, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Error, ErrorKind,
+    EventLoop, GivenAway, Interest, ListenerId, LookupId, Metrics, Remote, SignalId, Target,
+    TimerId, TimerSpec, Udp, UdpId, UdpOptions, WatchId, WatchMode,
 };
 
 /// The loop as a hook sees it: all of [`EventLoop`] but `poll` and `next_event`, so a nested poll
@@ -22,16 +25,12 @@ use echoloop_core::{
 pub struct Context<'a> {
     el: &'a mut EventLoop,
     drain: &'a mut bool,
-    draining: bool,
+    closing: bool,
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(el: &'a mut EventLoop, drain: &'a mut bool, draining: bool) -> Self {
-        Self {
-            el,
-            drain,
-            draining,
-        }
+    pub(crate) fn new(el: &'a mut EventLoop, drain: &'a mut bool, closing: bool) -> Self {
+        Self { el, drain, closing }
     }
 
     /// A view of a connection.
@@ -48,63 +47,18 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::connect`]; [`ErrorKind::Closing`](crate::ErrorKind::Closing) while the
-    /// server drains, or else the drain might never end.
+    /// As [`EventLoop::connect`]; [`ErrorKind::Closing`](crate::ErrorKind::Closing) while a
+    /// draining server closes its connections, or else the drain might never end.
     pub fn connect(
         &mut self,
         to: impl TryInto<Target, Error: Into<Error>>,
         options: &ConnectOptions,
     ) -> Result<ConnId, Error> {
         let to = to.try_into().map_err(Into::into)?;
-        if self.draining {
+        if self.closing {
             return Err(Error::new("connect", ErrorKind::Closing).at(to));
         }
         self.el.connect(to, options)
-    }
-
-    /// Adds a timer, for [`Hooks::on_timer`](crate::Hooks::on_timer).
-    ///
-    /// # Errors
-    ///
-    /// As [`EventLoop::add_timer`].
-    pub fn add_timer(&mut self, spec: TimerSpec) -> Result<TimerId, Error> {
-        self.el.add_timer(spec)
-    }
-
-    /// Moves a timer; see [`EventLoop::rearm_timer`].
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::BadHandle`](crate::ErrorKind::BadHandle).
-    pub fn rearm_timer(&mut self, id: TimerId, delay: Duration) -> Result<(), Error> {
-        self.el.rearm_timer(id, delay)
-    }
-
-    /// Removes a timer.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::BadHandle`](crate::ErrorKind::BadHandle).
-    pub fn cancel_timer(&mut self, id: TimerId) -> Result<(), Error> {
-        self.el.cancel_timer(id)
-    }
-
-    /// The word given with a timer.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::BadHandle`](crate::ErrorKind::BadHandle).
-    pub fn timer_user_data(&self, id: TimerId) -> Result<u64, Error> {
-        self.el.timer_user_data(id)
-    }
-
-    /// The address of a listener.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::BadHandle`](crate::ErrorKind::BadHandle).
-    pub fn listener_addr(&self, id: ListenerId) -> Result<Addr, Error> {
-        self.el.listener_addr(id)
     }
 
     /// All connections, for a broadcast.
@@ -153,4 +107,71 @@ impl<'a> Context<'a> {
     pub fn drain(&mut self) {
         *self.drain = true;
     }
+
+    /// Opens a UDP socket; see [`EventLoop::bind_udp`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn bind_udp(
+        &mut self,
+        on: impl TryInto<Addr, Error: Into<Error>>,
+        options: &UdpOptions,
+    ) -> Result<UdpId, Error> {
+        self.el.bind_udp(on, options)
+    }
+
+    /// Takes over a connected socket; see [`EventLoop::adopt`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn adopt(
+        &mut self,
+        socket: impl Into<OwnedFd>,
+        options: &ConnOptions,
+    ) -> Result<ConnId, AdoptError> {
+        self.el.adopt(socket, options)
+    }
+}
+
+/// The methods that are the loop's own, each with its name there.
+macro_rules! as_the_loop_has_it {
+    ($(fn $name:ident($($arg:ident: $type:ty),*) -> $answer:ty;)*) => {
+        /// As the loop has it: each is the method of [`EventLoop`] with its name, and the errors
+        /// are those said there.
+        #[allow(clippy::missing_errors_doc)]
+        impl Context<'_> {
+            $(
+                #[doc = concat!("See [`EventLoop::", stringify!($name), "`].")]
+                pub fn $name(&mut self, $($arg: $type),*) -> $answer {
+                    self.el.$name($($arg),*)
+                }
+            )*
+        }
+    };
+}
+
+as_the_loop_has_it! {
+    fn add_timer(spec: TimerSpec) -> Result<TimerId, Error>;
+    fn rearm_timer(id: TimerId, delay: Duration) -> Result<(), Error>;
+    fn rearm_timer_at(id: TimerId, at: Duration) -> Result<(), Error>;
+    fn cancel_timer(id: TimerId) -> Result<(), Error>;
+    fn timer_user_data(id: TimerId) -> Result<u64, Error>;
+    fn listener_addr(id: ListenerId) -> Result<Addr, Error>;
+    fn pipe(a: ConnId, b: ConnId) -> Result<(), Error>;
+    fn unpipe(id: ConnId) -> Result<(), Error>;
+    fn give_away(id: ConnId) -> Result<GivenAway, Error>;
+    fn hand_over(id: ConnId, to: &Remote) -> Result<(), Error>;
+    fn udp(id: UdpId) -> Result<Udp<'_>, Error>;
+    fn close_udp(id: UdpId) -> Result<(), Error>;
+    fn resolve(host: &str, timeout: Option<Duration>) -> Result<LookupId, Error>;
+    fn resolved(id: LookupId) -> Result<Vec<IpAddr>, Error>;
+    fn cancel_lookup(id: LookupId) -> Result<(), Error>;
+    fn watch_owned(fd: OwnedFd, interest: Interest, mode: WatchMode) -> Result<WatchId, Error>;
+    fn modify_watch(id: WatchId, interest: Interest) -> Result<(), Error>;
+    fn unwatch(id: WatchId) -> Result<(), Error>;
+    fn unwatch_owned(id: WatchId) -> Result<OwnedFd, Error>;
+    fn watch_signal(number: i32) -> Result<SignalId, Error>;
+    fn unwatch_signal(id: SignalId) -> Result<(), Error>;
 }

@@ -2,11 +2,11 @@
 //!
 //! It tells its story through `log` at debug level, in the words of the classic select tutorial.
 
-use echoloop_core::{Addr, CloseReason, ConnId, Error, ErrorKind, ListenerId, UnixAddr};
+use echoloop_core::{Addr, CloseReason, ConnId, Error, ErrorKind, ListenerId, UdpId, UnixAddr};
 
 use crate::{Context, Hooks};
 
-/// Sends every peer its own bytes back.
+/// Sends every peer its own bytes back, over TCP, Unix sockets and UDP.
 ///
 /// ```no_run
 /// use echoloop_server::{Echo, Server};
@@ -58,6 +58,16 @@ impl Hooks for Echo {
 
     fn on_close(&mut self, cx: &mut Context<'_>, conn: ConnId, reason: CloseReason, unsent: u64) {
         log::debug!("closed {}: {reason}, {unsent} bytes unsent", peer(cx, conn));
+    }
+
+    fn on_datagrams(&mut self, cx: &mut Context<'_>, udp: UdpId) {
+        let Ok(view) = cx.udp(udp) else { return };
+        let (datagrams, mut sender) = view.split();
+        for d in datagrams {
+            log::debug!("{} bytes of a datagram from {}", d.bytes.len(), d.from);
+            // A datagram that finds the queue full is dropped and counted, as on any network.
+            let _ = sender.send_from(d.to, d.from, d.bytes);
+        }
     }
 
     fn on_tick(&mut self, _: &mut Context<'_>) {

@@ -3,17 +3,19 @@
 //! The rule: every method has a default that does nothing and loses nothing, save `on_data`, whose
 //! default drops what came, so that a program writes down only what it cares about.
 
-use echoloop_core::{CloseReason, ConnId, Error, ListenerId, TimerId};
+use echoloop_core::{CloseReason, ConnId, Error, Event, ListenerId, TimerId, UdpId};
 
-use crate::Context;
+use crate::{Context, Refusal};
 
 /// What a program does when something happens. All methods have defaults.
 ///
 /// A hook may do anything with any connection through its [`Context`], also close the very one it
 /// is called for. It must not block: the whole loop waits for it.
 pub trait Hooks {
-    /// A connection is open: accepted by `listener`, or made by
-    /// [`Context::connect`] (then `listener` is `None`).
+    /// A connection is open: accepted by `listener`, or, where that is `None`, made by
+    /// [`Context::connect`], adopted, or accepted by another worker. The view's
+    /// [`origin`](echoloop_core::Connection::origin) says which, and its local address says where
+    /// the peer came in.
     fn on_open(&mut self, cx: &mut Context<'_>, conn: ConnId, listener: Option<ListenerId>) {
         let _ = (cx, conn, listener);
     }
@@ -64,15 +66,27 @@ pub trait Hooks {
         let _ = cx;
     }
 
-    /// The maximum of connections is reached and this one was refused (reset). It has no other
-    /// hooks; its view still tells the peer's address.
-    fn on_refused(&mut self, cx: &mut Context<'_>, conn: ConnId) {
-        let _ = (cx, conn);
+    /// This connection was refused (reset), for this reason. It has no other hooks; its view still
+    /// tells the peer's address.
+    fn on_refused(&mut self, cx: &mut Context<'_>, conn: ConnId, why: Refusal) {
+        let _ = (cx, conn, why);
     }
 
-    /// Something went wrong that is no single connection's: accepting is paused, for example.
-    /// The server goes on.
+    /// Datagrams came to a UDP socket. Those that are not read from its view in this hook are
+    /// dropped when it ends.
+    fn on_datagrams(&mut self, cx: &mut Context<'_>, udp: UdpId) {
+        let _ = (cx, udp);
+    }
+
+    /// Something went wrong that is no single connection's: accepting is paused, or a connect, for
+    /// want of descriptors; a peer of a UDP socket refused a datagram. The server goes on.
     fn on_error(&mut self, cx: &mut Context<'_>, error: Error) {
         let _ = (cx, error);
+    }
+
+    /// Any other event of the loop: watches, signals, lookups, a UDP socket that has room again,
+    /// the memory budget, accepting that has resumed.
+    fn on_event(&mut self, cx: &mut Context<'_>, event: Event) {
+        let _ = (cx, event);
     }
 }

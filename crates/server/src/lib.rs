@@ -34,6 +34,7 @@ mod builder;
 mod context;
 mod echo;
 mod hooks;
+mod limits;
 mod report;
 mod seldom;
 mod server;
@@ -42,15 +43,19 @@ pub use builder::ServerBuilder;
 pub use context::Context;
 pub use echo::Echo;
 pub use hooks::Hooks;
+pub use limits::Refusal;
 pub use report::{Report, ServerCounters};
 pub use seldom::Seldom;
 pub use server::{Server, ServerEvent};
 
 #[doc(no_inline)]
 pub use echoloop_core::{
-    Addr, CloseReason, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Deadline, Error,
-    ErrorKind, Event, EventLoop, ListenOptions, ListenerId, LoopOptions, Remote, Target, TimerId,
-    TimerSpec, UnixAddr,
+    Addr, CloseReason, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Credentials,
+    Datagram, Datagrams, Deadline, Error, ErrorKind, Event, EventLoop, GivenAway, Inherited,
+    Interest, Keepalive, ListenOptions, ListenerId, LookupId, LoopOptions, Metrics, Origin,
+    Readiness, Remote, ResolveError, Resolver, SignalId, Target, TimerId, TimerSpec, Udp, UdpId,
+    UdpOptions, UdpSender, UnixAddr, WatchId, WatchMode, errno_name, errno_text,
+    inherited_listeners,
 };
 
 /// The program of the README, compiled.

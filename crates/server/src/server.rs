@@ -3,27 +3,43 @@
 //! The rule: the policy sees every event first, in [`Server::next_event`], and hands on what is the
 //! program's. [`Server::run`] is one loop over it; the C and Python faces are others.
 
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
+use echoloop_core::sys::{Os, System};
 use echoloop_core::{
     Addr, CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenOptions, ListenerId,
-    Remote, TimerId,
+    Origin, Remote, TimerId, TimerSpec, UdpId, UdpOptions,
 };
 
+use crate::builder::Opening;
+use crate::limits::{Limits, Refusal};
 use crate::seldom::Seldom;
 use crate::{Context, Hooks, Report, ServerBuilder, ServerCounters};
 
 /// A server on one thread.
-pub struct Server {
-    el: EventLoop,
+pub struct Server<S: System = Os> {
+    el: EventLoop<S>,
     listeners: Vec<ListenerId>,
+    udps: Vec<UdpId>,
     policy: ServerBuilder,
+    limits: Arc<Limits>,
+    /// What the clock of the limits is ahead of the loop's.
+    ahead: Duration,
     tick: Option<TimerId>,
-    drain: Option<Report>,
+    drain: Option<Drain>,
     counters: ServerCounters,
     /// Refused connections whose `Closed` is still to come, within this turn.
     refused: Vec<ConnId>,
     refusals_told: Seldom,
+}
+
+/// A drain that has begun.
+struct Drain {
+    report: Report,
+    /// Ends the grace, in which connections are served on; `None` once they are being closed.
+    grace: Option<TimerId>,
 }
 
 /// What [`Server::next_event`] hands out.
@@ -33,10 +49,12 @@ pub enum ServerEvent {
     Loop(Event),
     /// The tick interval has passed.
     Tick,
-    /// The maximum of connections is reached and this one was refused. It has no other events.
+    /// This connection was refused. It has no other events.
     Refused {
         /// The connection, for the address of its peer.
         conn: ConnId,
+        /// Which limit it met.
+        why: Refusal,
     },
 }
 
@@ -45,76 +63,6 @@ impl Server {
     #[must_use]
     pub fn builder() -> ServerBuilder {
         ServerBuilder::default()
-    }
-
-    pub(crate) fn start(
-        el: EventLoop,
-        tick: Option<TimerId>,
-        policy: ServerBuilder,
-    ) -> Result<Self, Error> {
-        let addresses = policy.addresses.clone();
-        let mut server = Self {
-            el,
-            listeners: Vec::new(),
-            policy,
-            tick,
-            drain: None,
-            counters: ServerCounters::default(),
-            refused: Vec::new(),
-            refusals_told: Seldom::default(),
-        };
-        for addr in addresses {
-            server.listen(addr?, None)?;
-        }
-        Ok(server)
-    }
-
-    /// Listens on one more address, with the options of the builder or others.
-    ///
-    /// # Errors
-    ///
-    /// As [`EventLoop::listen`]; [`ErrorKind::Closing`] once a drain has begun.
-    pub fn listen(
-        &mut self,
-        on: impl TryInto<Addr, Error: Into<Error>>,
-        options: Option<&ListenOptions>,
-    ) -> Result<ListenerId, Error> {
-        let addr = on.try_into().map_err(Into::into)?;
-        if self.is_draining() {
-            return Err(Error::new("listen", ErrorKind::Closing).at(addr));
-        }
-        let id = self
-            .el
-            .listen(addr, options.unwrap_or(&self.policy.listen))?;
-        self.listeners.push(id);
-        Ok(id)
-    }
-
-    /// The addresses of all listeners, with the ports that the system chose.
-    #[must_use]
-    pub fn local_addrs(&self) -> Vec<Addr> {
-        self.listeners
-            .iter()
-            .filter_map(|id| self.el.listener_addr(*id).ok())
-            .collect()
-    }
-
-    /// A handle for other threads. Its `stop` makes [`run`](Self::run) drain and return; a second
-    /// `stop` cuts what is left.
-    #[must_use]
-    pub fn remote(&self) -> Remote {
-        self.el.remote()
-    }
-
-    /// The loop, for all that the server has no say in.
-    pub fn event_loop(&mut self) -> &mut EventLoop {
-        &mut self.el
-    }
-
-    /// What the server counts; [`EventLoop::counters`] has the rest.
-    #[must_use]
-    pub fn counters(&self) -> ServerCounters {
-        self.counters
     }
 
     /// Serves until a [`Remote`] stops it, then drains, and reports how that went.
@@ -129,10 +77,10 @@ impl Server {
             }
             log::debug!("waiting for the next event");
             self.poll(None)?;
-            let (mut drain, draining) = (false, self.drain.is_some());
+            let (mut drain, closing) = (false, self.is_closing());
             loop {
                 if let Some(conn) = self.el.next_data() {
-                    hooks.on_data(&mut Context::new(&mut self.el, &mut drain, draining), conn);
+                    hooks.on_data(&mut Context::new(&mut self.el, &mut drain, closing), conn);
                 } else if let Some(event) = self.next_event() {
                     self.call(hooks, event, &mut drain);
                 } else {
@@ -143,6 +91,171 @@ impl Server {
                 self.drain();
             }
         }
+    }
+
+    fn call(&mut self, hooks: &mut impl Hooks, event: ServerEvent, drain: &mut bool) {
+        let closing = self.is_closing();
+        let cx = &mut Context::new(&mut self.el, drain, closing);
+        let event = match event {
+            ServerEvent::Loop(event) => event,
+            ServerEvent::Tick => return hooks.on_tick(cx),
+            ServerEvent::Refused { conn, why } => return hooks.on_refused(cx, conn, why),
+        };
+        match event {
+            Event::Accepted { conn, listener } => hooks.on_open(cx, conn, Some(listener)),
+            Event::Connected { conn } | Event::Adopted { conn } => hooks.on_open(cx, conn, None),
+            Event::Data { conn } => hooks.on_data(cx, conn),
+            Event::Congested { conn } => hooks.on_congested(cx, conn),
+            Event::Drained { conn } => hooks.on_drained(cx, conn),
+            Event::EndOfStream { conn } => hooks.on_end_of_stream(cx, conn),
+            Event::Closed {
+                conn,
+                reason,
+                unsent,
+            } => hooks.on_close(cx, conn, reason, unsent),
+            Event::Timer { timer } => hooks.on_timer(cx, timer),
+            Event::Posted { word } => hooks.on_post(cx, word),
+            Event::Datagrams { udp } => hooks.on_datagrams(cx, udp),
+            Event::AcceptPaused { errno, .. } => {
+                hooks.on_error(cx, Error::new("accept, paused", ErrorKind::Os(errno)));
+            }
+            Event::ConnectPaused { errno, .. } => {
+                hooks.on_error(cx, Error::new("connect, paused", ErrorKind::Os(errno)));
+            }
+            Event::UdpError { errno, .. } => {
+                hooks.on_error(cx, Error::new("udp", ErrorKind::Os(errno)));
+            }
+            Event::Stop => self.stop(),
+            event => hooks.on_event(cx, event),
+        }
+    }
+}
+
+impl<S: System> Server<S> {
+    pub(crate) fn start(
+        el: EventLoop<S>,
+        mut policy: ServerBuilder,
+        limits: Arc<Limits>,
+    ) -> Result<Self, Error> {
+        let openings = std::mem::take(&mut policy.openings);
+        let mut server = Self {
+            ahead: limits.epoch.elapsed().saturating_sub(el.now()),
+            el,
+            listeners: Vec::new(),
+            udps: Vec::new(),
+            policy,
+            limits,
+            tick: None,
+            drain: None,
+            counters: ServerCounters::default(),
+            refused: Vec::new(),
+            refusals_told: Seldom::default(),
+        };
+        for opening in openings {
+            match opening {
+                Opening::Listen(addr) => drop(server.listen(addr?, None)?),
+                Opening::Udp(addr) => drop(server.bind_udp(addr?, None)?),
+                Opening::Inherited(fd) => {
+                    let fd = fd.try_clone().map_err(|e| {
+                        let errno = e.raw_os_error().unwrap_or_default();
+                        Error::new("inherit listener", ErrorKind::Os(errno))
+                    })?;
+                    server.adopt_listener(fd, None)?;
+                }
+            }
+        }
+        if let Some(interval) = server.policy.tick {
+            server.tick = Some(server.el.add_timer(TimerSpec::every(interval))?);
+        }
+        Ok(server)
+    }
+
+    /// Listens on one more address, TCP or Unix, with the options of the builder or others.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::listen`]; [`ErrorKind::Closing`] once a drain has begun.
+    pub fn listen(
+        &mut self,
+        on: impl TryInto<Addr, Error: Into<Error>>,
+        options: Option<&ListenOptions>,
+    ) -> Result<ListenerId, Error> {
+        let addr = on.try_into().map_err(Into::into)?;
+        self.refuse_if_draining("listen")
+            .map_err(|e| e.at(addr.clone()))?;
+        let id = self
+            .el
+            .listen(addr, options.unwrap_or(&self.policy.listen))?;
+        self.listeners.push(id);
+        Ok(id)
+    }
+
+    /// Listens on a socket that was opened elsewhere, with the options of the builder or others.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::adopt_listener`]; [`ErrorKind::Closing`] once a drain has begun.
+    pub fn adopt_listener(
+        &mut self,
+        listener: OwnedFd,
+        options: Option<&ListenOptions>,
+    ) -> Result<ListenerId, Error> {
+        self.refuse_if_draining("adopt listener")?;
+        let options = options.unwrap_or(&self.policy.listen);
+        let id = self.el.adopt_listener(listener, options)?;
+        self.listeners.push(id);
+        Ok(id)
+    }
+
+    /// Opens one more UDP socket, with the options of the builder or others.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::bind_udp`]; [`ErrorKind::Closing`] once a drain has begun.
+    pub fn bind_udp(
+        &mut self,
+        on: impl TryInto<Addr, Error: Into<Error>>,
+        options: Option<&UdpOptions>,
+    ) -> Result<UdpId, Error> {
+        let addr = on.try_into().map_err(Into::into)?;
+        self.refuse_if_draining("bind udp")
+            .map_err(|e| e.at(addr.clone()))?;
+        let options = options.unwrap_or(&self.policy.udp);
+        let id = self.el.bind_udp(addr, options)?;
+        self.udps.push(id);
+        Ok(id)
+    }
+
+    /// The addresses of all listeners, in the order in which they were added, with the ports that
+    /// the system chose. None once a drain has begun.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<Addr> {
+        let addrs = self.listeners.iter().map(|id| self.el.listener_addr(*id));
+        addrs.flatten().collect()
+    }
+
+    /// The addresses of all UDP sockets, likewise.
+    pub fn udp_addrs(&mut self) -> Vec<Addr> {
+        let addr = |id: &UdpId| self.el.udp(*id).ok()?.local_addr().ok().map(Addr::from);
+        self.udps.iter().filter_map(addr).collect()
+    }
+
+    /// A handle for other threads. Its `stop` makes [`run`](Server::run) drain and return; a second
+    /// `stop` cuts what is left.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.el.remote()
+    }
+
+    /// The loop, for all that the server has no say in.
+    pub fn event_loop(&mut self) -> &mut EventLoop<S> {
+        &mut self.el
+    }
+
+    /// What the server counts; [`EventLoop::counters`] has the rest.
+    #[must_use]
+    pub fn counters(&self) -> ServerCounters {
+        self.counters
     }
 
     /// Waits for events, as [`EventLoop::poll`] does.
@@ -167,41 +280,40 @@ impl Server {
         }
     }
 
-    /// Applies the policy to one event of the loop; `None` when it is not the program's.
-    fn judge(&mut self, event: Event) -> Option<ServerEvent> {
-        match event {
-            Event::Accepted { conn, .. } => {
-                Some(self.admit(conn).unwrap_or(ServerEvent::Loop(event)))
-            }
-            Event::Closed {
-                conn,
-                reason,
-                unsent,
-            } => self
-                .note_closed(conn, reason, unsent)
-                .then_some(ServerEvent::Loop(event)),
-            Event::Timer { timer } if self.tick == Some(timer) => Some(ServerEvent::Tick),
-            _ => Some(ServerEvent::Loop(event)),
-        }
-    }
-
-    /// Begins to drain: no more is accepted, every connection is flushed and closed, within the
-    /// drain deadline. Poll on until [`report`](Self::report) has the result.
+    /// Begins to drain: no more is accepted, connections are served on for the drain grace, then
+    /// every one is flushed and closed, within the drain deadline. Poll on until
+    /// [`report`](Self::report) has the result.
     pub fn drain(&mut self) {
         if self.drain.is_some() {
             return;
         }
-        self.drain = Some(Report::default());
         log::debug!("draining {} connections", self.el.connection_count());
-        self.el.shut_down(self.policy.drain_deadline);
-        self.listeners.clear();
+        for listener in std::mem::take(&mut self.listeners) {
+            // One that the program closed itself is gone already.
+            let _ = self.el.close_listener(listener);
+        }
+        for udp in std::mem::take(&mut self.udps) {
+            let _ = self.el.close_udp(udp);
+        }
         if let Some(tick) = self.tick.take() {
             let _ = self.el.cancel_timer(tick);
         }
+        let grace = match self.policy.drain_grace {
+            Duration::ZERO => None,
+            // Without room for a timer there is no grace.
+            grace => self.el.add_timer(TimerSpec::after(grace)).ok(),
+        };
+        if grace.is_none() {
+            self.el.shut_down(self.policy.drain_deadline);
+        }
+        self.drain = Some(Drain {
+            report: Report::default(),
+            grace,
+        });
     }
 
-    /// Whether a drain has begun. A server drains once: from then on it neither listens nor
-    /// connects, and [`run`](Self::run) returns the report of that drain.
+    /// Whether a drain has begun. A server drains once: from then on it listens no more, and
+    /// [`run`](Server::run) returns the report of that drain.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.drain.is_some()
@@ -219,35 +331,43 @@ impl Server {
     /// How the drain went, once it has ended.
     #[must_use]
     pub fn report(&self) -> Option<Report> {
-        self.drain.filter(|_| self.el.connection_count() == 0)
+        let drain = self.drain.as_ref()?;
+        (self.el.connection_count() == 0).then_some(drain.report)
     }
 
-    fn call(&mut self, hooks: &mut impl Hooks, event: ServerEvent, drain: &mut bool) {
-        let cx = &mut Context::new(&mut self.el, drain, self.drain.is_some());
-        let event = match event {
-            ServerEvent::Loop(event) => event,
-            ServerEvent::Tick => return hooks.on_tick(cx),
-            ServerEvent::Refused { conn } => return hooks.on_refused(cx, conn),
-        };
+    /// Whether the drain is past its grace: who is there is being closed.
+    fn is_closing(&self) -> bool {
+        let drain = self.drain.as_ref();
+        drain.is_some_and(|drain| drain.grace.is_none())
+    }
+
+    fn refuse_if_draining(&self, operation: &'static str) -> Result<(), Error> {
+        match self.is_draining() {
+            true => Err(Error::new(operation, ErrorKind::Closing)),
+            false => Ok(()),
+        }
+    }
+
+    /// Applies the policy to one event of the loop; `None` when it is not the program's.
+    fn judge(&mut self, event: Event) -> Option<ServerEvent> {
         match event {
-            Event::Accepted { conn, listener } => hooks.on_open(cx, conn, Some(listener)),
-            Event::Connected { conn } | Event::Adopted { conn } => hooks.on_open(cx, conn, None),
-            Event::Data { conn } => hooks.on_data(cx, conn),
-            Event::Congested { conn } => hooks.on_congested(cx, conn),
-            Event::Drained { conn } => hooks.on_drained(cx, conn),
-            Event::EndOfStream { conn } => hooks.on_end_of_stream(cx, conn),
+            Event::Accepted { conn, .. } => {
+                Some(self.admit(conn).unwrap_or(ServerEvent::Loop(event)))
+            }
+            Event::Adopted { conn } => {
+                self.take_over(conn);
+                Some(ServerEvent::Loop(event))
+            }
             Event::Closed {
                 conn,
                 reason,
                 unsent,
-            } => hooks.on_close(cx, conn, reason, unsent),
-            Event::Timer { timer } => hooks.on_timer(cx, timer),
-            Event::Posted { word } => hooks.on_post(cx, word),
-            Event::AcceptPaused { errno, .. } => {
-                hooks.on_error(cx, Error::new("accept, paused", ErrorKind::Os(errno)));
-            }
-            Event::Stop => self.stop(),
-            _ => {}
+            } => self
+                .note_closed(conn, reason, unsent)
+                .then_some(ServerEvent::Loop(event)),
+            Event::Timer { timer } if self.tick == Some(timer) => Some(ServerEvent::Tick),
+            Event::Timer { timer } if self.end_grace(timer) => None,
+            _ => Some(ServerEvent::Loop(event)),
         }
     }
 
@@ -259,28 +379,59 @@ impl Server {
         self.drain();
     }
 
+    /// Whether this was the timer of the grace: then all that is left is closed.
+    fn end_grace(&mut self, timer: TimerId) -> bool {
+        let Some(drain) = &mut self.drain else {
+            return false;
+        };
+        let ends = drain.grace.take_if(|grace| *grace == timer).is_some();
+        if ends {
+            self.el.shut_down(self.policy.drain_deadline);
+        }
+        ends
+    }
+
     /// Lets a connection in, or refuses it.
     fn admit(&mut self, id: ConnId) -> Option<ServerEvent> {
-        let open = self.el.connection_count() - self.refused.len();
-        let max = self.policy.max_connections;
-        if open <= max {
-            self.counters.most_open = self.counters.most_open.max(open as u64);
-            return None;
-        }
+        let now = self.el.now();
         let mut conn = self.el.conn(id).ok()?;
+        let why = match self.limits.enter(conn.peer_addr(), now + self.ahead) {
+            Ok(open) => {
+                self.counters.most_open = self.counters.most_open.max(open as u64);
+                return None;
+            }
+            Err(why) => why,
+        };
         let peer = conn.peer_addr().clone();
         conn.abort();
         self.refused.push(id);
         self.counters.refused += 1;
-        if let Some(untold) = self.refusals_told.tell(self.el.now()) {
+        *match why {
+            Refusal::MaxConnections => &mut self.counters.refused_full,
+            Refusal::MaxPerPeer => &mut self.counters.refused_peer,
+            Refusal::AcceptRate => &mut self.counters.refused_rate,
+        } += 1;
+        if let Some(untold) = self.refusals_told.tell(now) {
             let more = if untold > 0 {
-                format!(" ({untold} more since the last such line)")
+                format!(" ({untold} more were refused since the last such line)")
             } else {
                 String::new()
             };
-            log::warn!("refused {peer}: the maximum of {max} connections is reached{more}");
+            log::warn!("refused {peer}: {why}{more}");
         }
-        Some(ServerEvent::Refused { conn: id })
+        Some(ServerEvent::Refused { conn: id, why })
+    }
+
+    /// Counts a connection that was accepted elsewhere; closes it when it comes too late.
+    fn take_over(&mut self, id: ConnId) {
+        let closing = self.is_closing();
+        let Ok(mut conn) = self.el.conn(id) else {
+            return;
+        };
+        self.limits.take_over(conn.peer_addr());
+        if closing {
+            conn.close();
+        }
     }
 
     /// Counts an end; false when nobody was told of the beginning.
@@ -289,13 +440,20 @@ impl Server {
             self.refused.swap_remove(place);
             return false;
         }
+        if let Ok(conn) = self.el.conn(id)
+            && conn.origin() != Origin::Connected
+        {
+            self.limits.leave(conn.peer_addr());
+        }
         self.counters.bytes_lost += unsent;
         self.counters.timed_out += u64::from(matches!(reason, CloseReason::TimedOut(_)));
-        if let Some(report) = &mut self.drain {
-            report.bytes_lost += unsent;
+        if let Some(drain) = &mut self.drain
+            && reason != CloseReason::GivenAway
+        {
+            drain.report.bytes_lost += unsent;
             match unsent {
-                0 => report.closed_clean += 1,
-                _ => report.aborted += 1,
+                0 => drain.report.closed_clean += 1,
+                _ => drain.report.aborted += 1,
             }
         }
         true
