@@ -19,7 +19,8 @@
 //! 5. **`wait` answers `EINTR` when a signal came**, and then has reported nothing.
 //! 6. **`recv` of 0 bytes is end of stream**, and is repeated by every further `recv`.
 //! 7. **`send` raises no SIGPIPE**: a dead peer is `EPIPE` or `ECONNRESET`. What it sent before is
-//!    still to be read.
+//!    still to be read, without an `EAGAIN`; then `recv` answers the error, or end of stream when
+//!    another call has answered it.
 //! 8. **After `close` or `abort` no report carries the token**, save those already handed out;
 //!    `close` lets the kernel deliver what it took, `abort` resets the connection.
 //! 9. **The clock is monotonic**, in nanoseconds from any fixed point.

@@ -203,7 +203,7 @@ impl Peer {
         let room = net.options.buffer;
         let socket = &mut net.sockets[self.index];
         let n = bytes.len().min(room - socket.to_loop.len().min(room));
-        if !socket.reset {
+        if !socket.reset && !socket.hung_up {
             socket.to_loop.extend(&bytes[..n]);
         }
         n
@@ -220,6 +220,11 @@ impl Peer {
     /// Finishes sending.
     pub fn finish(&self) {
         self.net.borrow_mut().sockets[self.index].peer_finished = true;
+    }
+
+    /// Closes without having read all: a reset, but what was sent before is still to be read.
+    pub fn hang_up(&self) {
+        self.net.borrow_mut().sockets[self.index].hung_up = true;
     }
 
     /// Resets the connection.

@@ -50,6 +50,10 @@ pub(super) struct Socket {
     pub(super) peer_finished: bool,
     pub(super) loop_finished: bool,
     pub(super) reset: bool,
+    /// Reset, but what the peer had sent is still to be read.
+    pub(super) hung_up: bool,
+    /// The error of that was answered once.
+    pub(super) told_error: bool,
     pub(super) refused: bool,
     /// Connecting to nobody: never ready.
     pub(super) silent: bool,
@@ -110,6 +114,13 @@ impl Net {
         Ok(())
     }
 
+    /// What a call on a socket that hung up answers: the error once, as Linux has it.
+    pub(super) fn hang_up(&mut self, index: usize) -> Option<Errno> {
+        let s = &mut self.sockets[index];
+        let first = s.hung_up && !std::mem::replace(&mut s.told_error, true);
+        first.then_some(Errno::CONNRESET)
+    }
+
     /// What is to be reported of a socket, if anything.
     pub(super) fn readiness(&mut self, index: usize) -> Option<Ready> {
         let edges = self.edges(index)?;
@@ -137,8 +148,8 @@ impl Net {
         let unreachable = s.inbox.as_ref().is_some_and(|i| i.refusal.is_some());
         let edges = Edges {
             token: s.token.filter(|_| s.open && answered)?,
-            failed: (s.reset || s.refused || unreachable) && !s.told_end,
-            ended: s.peer_finished && !s.told_end,
+            failed: (s.reset || s.hung_up || s.refused || unreachable) && !s.told_end,
+            ended: (s.hung_up || s.peer_finished) && !s.told_end,
             readable: s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty() || arrived),
             writable: s.write_armed && s.to_peer.len() < room && s.listener.is_none(),
         };

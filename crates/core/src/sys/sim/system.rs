@@ -155,14 +155,18 @@ impl System for Sim {
 
     fn take_error(&mut self, socket: &SimSocket) -> Option<Errno> {
         let net = &mut *self.net.borrow_mut();
-        let socket = &mut net.sockets[socket.0];
+        let index = socket.0;
+        let socket = &mut net.sockets[index];
         if let Some(inbox) = &mut socket.inbox {
             return inbox.refusal.take();
         }
         if socket.refused {
             return Some(Errno::CONNREFUSED);
         }
-        socket.reset.then_some(Errno::CONNRESET)
+        if socket.reset {
+            return Some(Errno::CONNRESET);
+        }
+        net.hang_up(index)
     }
 
     fn local_addr(&self, socket: &SimSocket) -> Result<Addr, Errno> {
@@ -176,8 +180,11 @@ impl System for Sim {
     fn recv(&mut self, socket: &SimSocket, buf: &mut [u8]) -> Result<usize, Errno> {
         let net = &mut *self.net.borrow_mut();
         net.mishap(socket.0)?;
-        let again = net.refuses_now();
+        let again = net.refuses_now() && !net.sockets[socket.0].hung_up;
         let arrived = net.sockets[socket.0].to_loop.len();
+        if arrived == 0 && net.sockets[socket.0].hung_up {
+            return net.hang_up(socket.0).map_or(Ok(0), Err);
+        }
         let n = net.piece(buf.len().min(arrived));
         let socket = &mut net.sockets[socket.0];
         if socket.to_loop.is_empty() && socket.peer_finished {
@@ -197,6 +204,9 @@ impl System for Sim {
     fn send(&mut self, socket: &SimSocket, bufs: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let net = &mut *self.net.borrow_mut();
         net.mishap(socket.0)?;
+        if net.sockets[socket.0].hung_up {
+            return Err(net.hang_up(socket.0).unwrap_or(Errno::PIPE));
+        }
         let again = net.refuses_now();
         let offered: usize = bufs.iter().map(|b| b.len()).sum();
         let room = net
@@ -220,7 +230,11 @@ impl System for Sim {
     }
 
     fn shutdown_write(&mut self, socket: &SimSocket) -> Result<(), Errno> {
-        self.net.borrow_mut().sockets[socket.0].loop_finished = true;
+        let socket = &mut self.net.borrow_mut().sockets[socket.0];
+        if socket.hung_up {
+            return Err(Errno::NOTCONN);
+        }
+        socket.loop_finished = true;
         Ok(())
     }
 
