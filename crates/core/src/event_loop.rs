@@ -14,6 +14,7 @@ use crate::conn::Conn;
 use crate::conn::accept::Listener;
 use crate::conn::buffer::Pool;
 use crate::conn::gather::Parked;
+use crate::conn::pipe::PipeEnd;
 use crate::conn::race::Attempt;
 use crate::handle::{self, Kind, LoopId};
 use crate::metrics::timing::Timing;
@@ -90,7 +91,7 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) now: u64,
     pub(crate) start: u64,
     /// Both ends of each pipe, by slot.
-    pub(crate) pipes: HashMap<u32, u32>,
+    pub(crate) pipes: HashMap<u32, PipeEnd>,
     /// Connections that want a visit in this turn.
     pub(crate) line: VecDeque<u32>,
     /// Connections that had their read in this turn and have more.

@@ -226,6 +226,7 @@ fn whatever_is_done_to_piped_connections_each_ends_with_one_closed() {
                     match random.below(10) {
                         0 => peer.finish(),
                         1 => peer.reset(),
+                        2 if random.one_in(2) => peer.hang_up(),
                         2..5 => drop(peer.receive(3000)),
                         _ => drop(peer.send(&random.bytes(2500))),
                     }

@@ -60,7 +60,7 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        if !conn.flags.any(Flags::STARVED) {
+        if !conn.flags.any(Flags::STARVED | Flags::BROKEN) {
             conn.flags.set(Flags::STARVED);
             self.counters.budget_pauses += 1;
             self.starved.push(slot);

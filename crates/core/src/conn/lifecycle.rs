@@ -201,7 +201,7 @@ impl<S: System> EventLoop<S> {
         };
         if conn
             .flags
-            .any(Flags::FINISHED | Flags::DEAD | Flags::CONNECTING)
+            .any(Flags::FINISHED | Flags::DEAD | Flags::BROKEN | Flags::CONNECTING)
         {
             return;
         }
@@ -227,17 +227,22 @@ impl<S: System> EventLoop<S> {
             return;
         };
         let reason = errno_reason(e);
-        let no_reader = Flags::PAUSED | Flags::EOF | Flags::PIPED | Flags::ENDING;
+        let no_reader = Flags::PAUSED | Flags::EOF | Flags::ENDING;
         if conn.flags.any(no_reader) {
             return self.terminate(slot, reason);
         }
         conn.reason = reason;
         // Nobody waits for the queue any more.
-        let waits = Flags::WRITABLE | Flags::FLUSH | Flags::CONGESTED | Flags::HELD;
+        let waits = Flags::WRITABLE | Flags::FLUSH | Flags::CONGESTED | Flags::STARVED;
         let tells = Flags::TELL_CONGESTED | Flags::TELL_DRAINED;
-        conn.flags.clear(waits | tells | Flags::STARVED);
+        conn.flags.clear(waits | tells);
         conn.flags
             .set(Flags::BROKEN | Flags::READABLE | Flags::READ_CLOSED);
+        if conn.flags.any(Flags::PIPED) {
+            self.pipe_has_room(slot); // What comes for it is dropped.
+        } else {
+            conn.flags.clear(Flags::HELD);
+        }
         self.requeue(slot);
     }
 

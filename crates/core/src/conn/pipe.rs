@@ -4,12 +4,8 @@
 //! read for it but what still has room below that mark; the side it comes from is `HELD` when there
 //! is none, until the low mark is reached. Bytes go to the kernel straight from the shared buffer;
 //! only what it refuses is kept. A piped connection has the flag `PIPED`, by which all its reports
-//! come the long way: those who pipe nothing pay nothing.
-//!
-//! How an end is carried to the other side: an end of stream as a half-close, when all before it
-//! has left; a reset, an abort or an error as a reset; all else as a close in order.
-
-use std::time::Duration;
+//! come the long way: those who pipe nothing pay nothing. How the ends of the two are carried over
+//! is in `pipe_end`.
 
 use rustix::io::Errno;
 
@@ -19,6 +15,23 @@ use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::turn::Current;
 use crate::{CloseReason, ConnId, Error, ErrorKind};
+
+/// What is known of one end of a pipe.
+pub(crate) struct PipeEnd {
+    /// The other end.
+    pub(crate) to: u32,
+    /// Bytes that it had sent before a reset were sent on after the reset was known.
+    pub(crate) last_words: bool,
+}
+
+impl PipeEnd {
+    fn new(to: u32) -> Self {
+        Self {
+            to,
+            last_words: false,
+        }
+    }
+}
 
 impl<S: System> EventLoop<S> {
     /// Pipes two connections: what each receives is sent to the other, until both have ended.
@@ -30,10 +43,15 @@ impl<S: System> EventLoop<S> {
     ///   never exceed the high mark. [`auto_pause`](crate::ConnOptions::auto_pause) has no part in
     ///   it.
     /// - An end of stream is carried on as a half-close, whatever `half_open` says. When both sides
-    ///   have ended and all is flushed, both close, as `PeerFinished`. A reset, an abort or an error
-    ///   of one side resets the other (`AbortedHere`). A missed deadline, a close or a failed
-    ///   connect closes the other in order (`ClosedHere`, or `ShutDown`).
+    ///   have ended and all is flushed, both close, as `PeerFinished`. An abort of one side resets
+    ///   the other (`AbortedHere`). A missed deadline, a close or a failed connect closes the other
+    ///   in order (`ClosedHere`, or `ShutDown`).
     ///   One that has died already, such as a connect that was refused at once, ends the other so.
+    /// - A reset or an error of one side resets the other if nothing was left to be sent on. What
+    ///   that side had sent before goes first: when it was still to be read as the reset became
+    ///   known, or waits in the queue, or was followed by an end of stream, the other gets it and
+    ///   is closed in order (`ClosedHere`). So a server's "413" arrives although the client was
+    ///   still sending; what the client sends meanwhile is dropped.
     /// - Deadlines count as ever. While a side is held back, bytes that move on the other keep it
     ///   from being idle.
     /// - No `Data`, `Congested`, `Drained` or `EndOfStream` is told of the two, only their opening
@@ -109,8 +127,8 @@ impl<S: System> EventLoop<S> {
             }
             self.see_end_again(slot);
         }
-        self.pipes.insert(one, two);
-        self.pipes.insert(two, one);
+        self.pipes.insert(one, PipeEnd::new(two));
+        self.pipes.insert(two, PipeEnd::new(one));
         self.requeue(one);
         self.requeue(two);
         Ok(())
@@ -129,7 +147,7 @@ impl<S: System> EventLoop<S> {
         let Some(slot) = self.conns.find(id.0) else {
             return Err(Error::new("unpipe", ErrorKind::BadHandle));
         };
-        let Some(other) = self.unlink(slot) else {
+        let Some((other, _)) = self.unlink(slot) else {
             let why = ErrorKind::InvalidInput("it is not piped");
             return Err(Error::new("unpipe", why));
         };
@@ -138,7 +156,10 @@ impl<S: System> EventLoop<S> {
                 conn.flags.clear(Flags::PIPED | Flags::HELD);
             }
             self.see_end_again(slot);
-            self.queue_waits(slot); // More than the high mark may wait, from before the pipe.
+            if !self.is_broken(slot) {
+                self.queue_waits(slot); // More than the high mark may wait, from before the pipe.
+            }
+            self.requeue(slot);
         }
         Ok(())
     }
@@ -158,17 +179,6 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    fn unlink(&mut self, slot: u32) -> Option<u32> {
-        let other = self.pipes.remove(&slot)?;
-        self.pipes.remove(&other);
-        Some(other)
-    }
-
-    /// The other end of a connection's pipe.
-    pub(crate) fn piped_with(&self, slot: u32) -> Option<u32> {
-        self.pipes.get(&slot).copied()
-    }
-
     /// Moves bytes from a piped connection to the other: one read at most.
     pub(crate) fn pump(&mut self, slot: u32) {
         if let Some(conn) = self.conns.get_mut(slot) {
@@ -184,6 +194,9 @@ impl<S: System> EventLoop<S> {
         let Some(other) = self.conns.get(to) else {
             return;
         };
+        if other.flags.any(Flags::BROKEN) {
+            return self.drop_input(slot);
+        }
         let (waiting, mark) = (other.queue.len(), other.options.high_mark.max(1));
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
@@ -197,6 +210,7 @@ impl<S: System> EventLoop<S> {
             return;
         }
         if !conn.unread.is_empty() {
+            let known = conn.flags.any(Flags::BROKEN | Flags::READ_CLOSED);
             let mut unread = std::mem::take(&mut conn.unread);
             let n = unread.len().min(room);
             self.forward(to, &unread.bytes()[..n]);
@@ -206,12 +220,17 @@ impl<S: System> EventLoop<S> {
             if let Some(conn) = self.conns.get_mut(slot) {
                 conn.unread = unread;
             }
+            if known {
+                self.note_last_words(slot);
+            }
             return self.look_at_room(slot, to, more);
         }
         if !conn.wants_read() {
             return;
         }
-        if waiting > 0 && self.over_budget() {
+        // The last words of one that is broken are bounded by the mark.
+        let broken = conn.flags.any(Flags::BROKEN);
+        if waiting > 0 && !broken && self.over_budget() {
             return self.starve(to);
         }
         self.read_for(slot, to, room);
@@ -229,7 +248,10 @@ impl<S: System> EventLoop<S> {
         let Some(socket) = &conn.socket else {
             return;
         };
+        let known = conn.flags.any(Flags::BROKEN | Flags::READ_CLOSED);
         match self.sys.recv(socket, &mut self.read_buf[..size]) {
+            Err(Errno::INTR) => {}
+            Ok(0) | Err(_) if conn.flags.any(Flags::BROKEN) => self.broken_ends(slot),
             Ok(0) => {
                 conn.flags.clear(Flags::READABLE);
                 conn.flags.set(Flags::EOF);
@@ -253,9 +275,11 @@ impl<S: System> EventLoop<S> {
                 let buf = std::mem::take(&mut self.read_buf);
                 self.forward(to, &buf[..n]);
                 self.read_buf = buf;
+                if known {
+                    self.note_last_words(slot);
+                }
                 self.look_at_room(slot, to, false);
             }
-            Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => conn.flags.clear(Flags::READABLE),
             Err(e) => self.terminate(slot, errno_reason(e)),
         }
@@ -274,8 +298,9 @@ impl<S: System> EventLoop<S> {
             self.buffered += if pushed { bytes.len() } else { 0 };
             pushed
         };
-        if !taken {
-            // The stream would have a hole. (One that died of its send stays as it is.)
+        // One that died or broke of its send stays as it is.
+        if !taken && !self.is_broken(to) {
+            // The stream would have a hole.
             self.terminate(to, CloseReason::Error(Errno::NOMEM.raw_os_error()));
         }
     }
@@ -319,43 +344,6 @@ impl<S: System> EventLoop<S> {
         let moved_at = to.map_or(0, |to| to.active_at);
         if let Some(conn) = self.conns.get_mut(slot) {
             conn.active_at = conn.active_at.max(moved_at);
-        }
-    }
-
-    /// The other side has finished sending: so does this one, after what waits.
-    fn carry_end(&mut self, to: u32) {
-        let Some(conn) = self.conns.get_mut(to) else {
-            return;
-        };
-        conn.flags.set(Flags::FINISHING);
-        if conn.queue.is_empty() {
-            self.finish_sending(to);
-        }
-    }
-
-    /// A piped connection closes or has died: the other ends in the same manner.
-    pub(crate) fn end_pipe(&mut self, slot: u32, reason: CloseReason, within: Option<Duration>) {
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        if !conn.flags.take(Flags::PIPED) {
-            return;
-        }
-        let Some(other) = self.unlink(slot) else {
-            return;
-        };
-        self.end_other(other, reason, within);
-    }
-
-    fn end_other(&mut self, other: u32, reason: CloseReason, within: Option<Duration>) {
-        match reason {
-            // The other has ended too. It flushes and closes on its own, and stays silent.
-            CloseReason::PeerFinished => {}
-            CloseReason::Reset | CloseReason::AbortedHere | CloseReason::Error(_) => {
-                self.abort(other);
-            }
-            CloseReason::ShutDown => self.begin_close(other, reason, within),
-            _ => self.begin_close(other, CloseReason::ClosedHere, None),
         }
     }
 }

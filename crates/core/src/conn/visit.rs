@@ -130,14 +130,19 @@ impl<S: System> EventLoop<S> {
             return;
         };
         let error = self.sys.take_error(socket);
-        let conn = self.conns.get(slot);
-        if let Some(reason) = conn
-            .filter(|c| c.flags.any(Flags::BROKEN))
-            .map(|c| c.reason)
-        {
-            self.terminate(slot, reason); // It was paused in the middle of its last words.
-        } else if let Some(e) = error {
-            self.write_failed(slot, e);
+        let Some(conn) = self.conns.get(slot) else {
+            return;
+        };
+        if !conn.flags.any(Flags::BROKEN) {
+            if let Some(e) = error {
+                self.write_failed(slot, e);
+            }
+            return;
+        }
+        // It was paused in the middle of its last words. Those of a piped one wait for room only.
+        if !conn.flags.any(Flags::PIPED) || conn.flags.any(Flags::PAUSED) {
+            let reason = conn.reason;
+            self.terminate(slot, reason);
         }
     }
 }
