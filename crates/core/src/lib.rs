@@ -42,6 +42,7 @@
 //! |---|---|
 //! | listen, on TCP or a Unix socket | [`EventLoop::listen`] |
 //! | listen on what systemd has opened | [`inherited_listeners`], [`EventLoop::adopt_listener`] |
+//! | pass listeners to the process that replaces this one | [`EventLoop::share_listener`] |
 //! | connect to a name or an address | [`EventLoop::connect`] |
 //! | resolve a name by itself, or by my own means | [`EventLoop::resolve`], [`Resolver`] |
 //! | cut what arrives into messages, and answer | [`Connection`] |
@@ -80,6 +81,7 @@ mod remote;
 mod resolve;
 mod signal;
 mod slots;
+mod successor;
 mod sync;
 pub mod sys;
 mod time;

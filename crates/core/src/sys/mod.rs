@@ -37,7 +37,8 @@
 //!     fails and `refused_option` names it, once: `"set TCP_NOTSENT_LOWAT"`.
 //! 13. **`listen` on a Unix path makes the file and `unlisten` or dropping the system removes it**,
 //!     if it is still the one that was made, and only in the process that made it. `unlisten` is
-//!     otherwise `close`. `adopt_listener` owns no file.
+//!     otherwise `close`. `adopt_listener` owns no file. `share` duplicates the descriptor of a
+//!     listener or a UDP socket for another process; the file then stays for good.
 //! 14. **Descriptors of the program are watched by number**, edge-triggered: `watch` answers
 //!     `EEXIST` when this open file is registered under this number already, and `EPERM` when it is of
 //!     a kind that is always ready. `rewatch` changes token and interest, and makes what is ready be
@@ -195,6 +196,9 @@ pub trait System {
     fn unlisten(&mut self, listener: Self::Socket) {
         self.close(listener);
     }
+    fn share(&mut self, _: &Self::Socket) -> Result<OwnedFd, Errno> {
+        Err(Errno::NOSYS)
+    }
     fn peer_credentials(&self, _: &Self::Socket) -> Result<Credentials, Errno> {
         Err(Errno::NOSYS)
     }
@@ -247,6 +251,13 @@ pub trait System {
     fn udp_bind(
         &mut self,
         _addr: &Addr,
+        _options: &UdpOptions,
+    ) -> Result<(Self::Socket, UdpFeatures), Errno> {
+        Err(Errno::NOSYS)
+    }
+    fn udp_adopt(
+        &mut self,
+        _fd: OwnedFd,
         _options: &UdpOptions,
     ) -> Result<(Self::Socket, UdpFeatures), Errno> {
         Err(Errno::NOSYS)

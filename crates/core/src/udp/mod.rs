@@ -12,6 +12,7 @@ mod view;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 
 use rustix::io::Errno;
 
@@ -114,7 +115,6 @@ impl<S: System> EventLoop<S> {
     ) -> Result<UdpId, Error> {
         self.check_process("bind udp")?;
         let addr = on.try_into().map_err(Into::into)?;
-        let failed = |e| Error::os("bind udp", e).at(&addr);
         if self.udp_batch.make_room(1) == 0 {
             return Err(Error::new("bind udp", ErrorKind::OutOfMemory));
         }
@@ -122,6 +122,63 @@ impl<S: System> EventLoop<S> {
             Ok(bound) => bound,
             Err(e) => return Err(self.option_or("bind udp", e).at(&addr)),
         };
+        self.add_udp(socket, features, &addr, options)
+            .map_err(|e| e.at(&addr))
+    }
+
+    /// Takes over a UDP socket that was bound elsewhere: one of
+    /// [`inherited_listeners`](crate::inherited_listeners), say. What waits in it is received as if
+    /// it came now. Of the options, those of a bind (reuse, device, `ipv6_only`, `connect`) do not
+    /// apply: it is bound already.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for what is no UDP socket; the system's for an option it refuses,
+    /// which [`Error::operation`] names. [`ErrorKind::OutOfMemory`]. The socket is closed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use echoloop_core::{EventLoop, LoopOptions, UdpOptions};
+    /// let bound = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    /// let mut el = EventLoop::new(LoopOptions::default())?;
+    /// let udp = el.adopt_udp(bound, &UdpOptions::default())?;
+    /// println!("serving {}", el.udp(udp)?.local_addr()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn adopt_udp(
+        &mut self,
+        socket: impl Into<OwnedFd>,
+        options: &UdpOptions,
+    ) -> Result<UdpId, Error> {
+        self.check_process("adopt udp")?;
+        if self.udp_batch.make_room(1) == 0 {
+            return Err(Error::new("adopt udp", ErrorKind::OutOfMemory));
+        }
+        let options = UdpOptions {
+            connect: None,
+            ..options.clone()
+        };
+        let (socket, features) = match self.sys.udp_adopt(socket.into(), &options) {
+            Ok(adopted) => adopted,
+            Err(Errno::PROTOTYPE) => {
+                let what = "it is no UDP socket";
+                return Err(Error::new("adopt udp", ErrorKind::InvalidInput(what)));
+            }
+            Err(e) => return Err(self.option_or("adopt udp", e)),
+        };
+        let addr = self.sys.local_addr(&socket);
+        let addr = addr.map_err(|e| Error::os("adopt udp", e))?;
+        self.add_udp(socket, features, &addr, &options)
+    }
+
+    fn add_udp(
+        &mut self,
+        socket: S::Socket,
+        features: UdpFeatures,
+        addr: &Addr,
+        options: &UdpOptions,
+    ) -> Result<UdpId, Error> {
         let ipv6 = addr.ip().is_some_and(|a| a.is_ipv6());
         let key = self
             .udps
@@ -133,7 +190,7 @@ impl<S: System> EventLoop<S> {
         };
         if let Err(e) = registered {
             self.udps.remove(slot);
-            return Err(failed(e));
+            return Err(Error::os("bind udp", e));
         }
         Ok(UdpId(key))
     }

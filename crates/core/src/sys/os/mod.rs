@@ -291,6 +291,15 @@ impl System for Os {
         self.close(listener);
     }
 
+    fn share(&mut self, socket: &OwnedFd) -> Result<OwnedFd, Errno> {
+        let shared = rustix::io::fcntl_dupfd_cloexec(socket, 0)?;
+        let of_this = |entry: &&mut (RawFd, SocketFile)| entry.0 == socket.as_raw_fd();
+        if let Some((_, file)) = self.files.iter_mut().find(of_this) {
+            file.leave();
+        }
+        Ok(shared)
+    }
+
     fn peer_credentials(&self, socket: &OwnedFd) -> Result<Credentials, Errno> {
         unix::peer_credentials(socket.as_fd())
     }
@@ -376,6 +385,14 @@ impl System for Os {
         options: &UdpOptions,
     ) -> Result<(OwnedFd, UdpFeatures), Errno> {
         self.answer(udp::bind(addr, options))
+    }
+
+    fn udp_adopt(
+        &mut self,
+        fd: OwnedFd,
+        options: &UdpOptions,
+    ) -> Result<(OwnedFd, UdpFeatures), Errno> {
+        self.answer(udp::adopt(fd, options))
     }
 
     fn udp_change(&mut self, socket: &OwnedFd, change: UdpChange) -> Result<(), Errno> {

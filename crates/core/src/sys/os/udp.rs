@@ -29,6 +29,27 @@ pub(super) fn bind(addr: &Addr, options: &UdpOptions) -> Outcome<(OwnedFd, UdpFe
     Ok((socket, features))
 }
 
+/// Checks that it is a UDP socket with an address, and makes it one of ours. What must be set
+/// before a socket is bound (reuse, device, IPv6 only) stays as it is.
+pub(super) fn adopt(fd: OwnedFd, options: &UdpOptions) -> Outcome<(OwnedFd, UdpFeatures)> {
+    let socket = Socket::from(fd);
+    if socket.r#type()? != Type::DGRAM {
+        return Err(Errno::PROTOTYPE.into());
+    }
+    let addr = socket.local_addr()?.as_socket();
+    let addr = addr.ok_or(Errno::PROTOTYPE)?;
+    socket.set_nonblocking(true)?;
+    socket.set_cloexec(true)?;
+    options::set_buffers(socket.as_fd(), options.send_buffer, options.recv_buffer)?;
+    match addr {
+        SocketAddr::V4(_) => set_options_v4(&socket, options)?,
+        SocketAddr::V6(_) => set_options_v6(&socket, options)?,
+    }
+    let socket = OwnedFd::from(socket);
+    let features = enable(&socket, addr, options);
+    Ok((socket, features))
+}
+
 fn set_options(socket: &Socket, addr: SocketAddr, options: &UdpOptions) -> Outcome {
     socket.set_reuse_address(options.reuse_address)?;
     if options.reuse_port {

@@ -38,6 +38,13 @@ pub(super) struct SocketFile {
     maker: u32,
 }
 
+impl SocketFile {
+    /// Another process listens on it too: it is not removed.
+    pub(super) fn leave(&mut self) {
+        self.identity = (0, 0); // No file has inode 0.
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = self.maker == std::process::id()
