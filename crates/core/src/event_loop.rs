@@ -31,7 +31,10 @@ use crate::time::timer::Timer;
 use crate::turn::{Current, Left, NOBODY};
 use crate::udp::{Batch, UdpSocket, UdpWork};
 use crate::watch::watches::Watches;
-use crate::{CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, LoopOptions};
+use crate::{
+    CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, ListenerId, LoopOptions,
+    UdpId,
+};
 
 /// A non-blocking network event loop for one thread.
 ///
@@ -342,6 +345,18 @@ impl<S: System> EventLoop<S> {
         self.conns.keys().map(ConnId).collect()
     }
 
+    /// All listeners.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerId> {
+        self.listeners.keys().map(ListenerId).collect()
+    }
+
+    /// All UDP sockets.
+    #[must_use]
+    pub fn udps(&self) -> Vec<UdpId> {
+        self.udps.keys().map(UdpId).collect()
+    }
+
     /// Handles of all kinds that are alive in this loop.
     #[must_use]
     pub fn live_handles(&self) -> usize {
@@ -376,7 +391,7 @@ impl<S: System> EventLoop<S> {
     pub fn shut_down(&mut self, deadline: Duration) {
         let listeners: Vec<u64> = self.listeners.keys().collect();
         for key in listeners {
-            let _ = self.close_listener(crate::ListenerId(key));
+            let _ = self.close_listener(ListenerId(key));
         }
         let conns: Vec<u64> = self.conns.keys().collect();
         for key in conns {
