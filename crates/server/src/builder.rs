@@ -61,7 +61,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on this socket too, which was opened elsewhere: one of
+    /// Serves this socket too, a listener or a UDP socket that was opened elsewhere: one of
     /// [`inherited_listeners`](echoloop_core::inherited_listeners). The builder keeps it open, so
     /// drop the builder, or what was made of it, to let go of it.
     #[must_use]

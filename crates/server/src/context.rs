@@ -24,12 +24,18 @@ use echoloop_core::{
 /// ```
 pub struct Context<'a> {
     el: &'a mut EventLoop,
-    drain: &'a mut bool,
+    drain: &'a mut Option<Drain>,
     closing: bool,
 }
 
+/// What a hook asked for.
+pub(crate) enum Drain {
+    ByPolicy,
+    WithGrace(Duration),
+}
+
 impl<'a> Context<'a> {
-    pub(crate) fn new(el: &'a mut EventLoop, drain: &'a mut bool, closing: bool) -> Self {
+    pub(crate) fn new(el: &'a mut EventLoop, drain: &'a mut Option<Drain>, closing: bool) -> Self {
         Self { el, drain, closing }
     }
 
@@ -103,9 +109,28 @@ impl<'a> Context<'a> {
         self.el.remote()
     }
 
+    /// All listeners.
+    #[must_use]
+    pub fn listeners(&self) -> Vec<ListenerId> {
+        self.el.listeners()
+    }
+
+    /// All UDP sockets.
+    #[must_use]
+    pub fn udps(&self) -> Vec<UdpId> {
+        self.el.udps()
+    }
+
     /// Drains the server at the end of this turn: see [`Server::drain`](crate::Server::drain).
     pub fn drain(&mut self) {
-        *self.drain = true;
+        self.drain.get_or_insert(Drain::ByPolicy);
+    }
+
+    /// The same with another grace than the
+    /// [builder's](crate::ServerBuilder::drain_grace): see
+    /// [`Server::drain_with_grace`](crate::Server::drain_with_grace).
+    pub fn drain_with_grace(&mut self, grace: Duration) {
+        *self.drain = Some(Drain::WithGrace(grace));
     }
 
     /// Opens a UDP socket; see [`EventLoop::bind_udp`].
@@ -164,6 +189,8 @@ as_the_loop_has_it! {
     fn give_away(id: ConnId) -> Result<GivenAway, Error>;
     fn hand_over(id: ConnId, to: &Remote) -> Result<(), Error>;
     fn udp(id: UdpId) -> Result<Udp<'_>, Error>;
+    fn share_listener(id: ListenerId) -> Result<OwnedFd, Error>;
+    fn share_udp(id: UdpId) -> Result<OwnedFd, Error>;
     fn close_udp(id: UdpId) -> Result<(), Error>;
     fn resolve(host: &str, timeout: Option<Duration>) -> Result<LookupId, Error>;
     fn resolved(id: LookupId) -> Result<Vec<IpAddr>, Error>;

@@ -14,6 +14,7 @@ use echoloop_core::{
 };
 
 use crate::builder::Opening;
+use crate::context;
 use crate::limits::{Limits, Refusal};
 use crate::seldom::Seldom;
 use crate::{Context, Hooks, Report, ServerBuilder, ServerCounters};
@@ -77,7 +78,7 @@ impl Server {
             }
             log::debug!("waiting for the next event");
             self.poll(None)?;
-            let (mut drain, closing) = (false, self.is_closing());
+            let (mut drain, closing) = (None, self.is_closing());
             loop {
                 if let Some(conn) = self.el.next_data() {
                     hooks.on_data(&mut Context::new(&mut self.el, &mut drain, closing), conn);
@@ -87,13 +88,20 @@ impl Server {
                     break;
                 }
             }
-            if drain {
-                self.drain();
+            match drain {
+                Some(context::Drain::ByPolicy) => self.drain(),
+                Some(context::Drain::WithGrace(grace)) => self.drain_with_grace(grace),
+                None => {}
             }
         }
     }
 
-    fn call(&mut self, hooks: &mut impl Hooks, event: ServerEvent, drain: &mut bool) {
+    fn call(
+        &mut self,
+        hooks: &mut impl Hooks,
+        event: ServerEvent,
+        drain: &mut Option<context::Drain>,
+    ) {
         let closing = self.is_closing();
         let cx = &mut Context::new(&mut self.el, drain, closing);
         let event = match event {
@@ -155,13 +163,7 @@ impl<S: System> Server<S> {
             match opening {
                 Opening::Listen(addr) => drop(server.listen(addr?, None)?),
                 Opening::Udp(addr) => drop(server.bind_udp(addr?, None)?),
-                Opening::Inherited(fd) => {
-                    let fd = fd.try_clone().map_err(|e| {
-                        let errno = e.raw_os_error().unwrap_or_default();
-                        Error::new("inherit listener", ErrorKind::Os(errno))
-                    })?;
-                    server.adopt_listener(fd, None)?;
-                }
+                Opening::Inherited(fd) => server.inherit(&fd)?,
             }
         }
         if let Some(interval) = server.policy.tick {
@@ -226,6 +228,22 @@ impl<S: System> Server<S> {
         Ok(id)
     }
 
+    /// A socket that was there when the process started: a listener, or a UDP socket.
+    fn inherit(&mut self, fd: &OwnedFd) -> Result<(), Error> {
+        let another = || {
+            fd.try_clone().map_err(|e| {
+                let errno = e.raw_os_error().unwrap_or_default();
+                Error::new("inherit", ErrorKind::Os(errno))
+            })
+        };
+        let Err(no_listener) = self.adopt_listener(another()?, None) else {
+            return Ok(());
+        };
+        let udp = self.el.adopt_udp(another()?, &self.policy.udp);
+        self.udps.push(udp.map_err(|_| no_listener)?);
+        Ok(())
+    }
+
     /// The addresses of all listeners, in the order in which they were added, with the ports that
     /// the system chose. None once a drain has begun.
     #[must_use]
@@ -284,6 +302,12 @@ impl<S: System> Server<S> {
     /// every one is flushed and closed, within the drain deadline. Poll on until
     /// [`report`](Self::report) has the result.
     pub fn drain(&mut self) {
+        self.drain_with_grace(self.policy.drain_grace);
+    }
+
+    /// The same with another grace than the builder's. For a restart: what replaces this server is
+    /// ready, who was accepted here is served on.
+    pub fn drain_with_grace(&mut self, grace: Duration) {
         if self.drain.is_some() {
             return;
         }
@@ -298,7 +322,7 @@ impl<S: System> Server<S> {
         if let Some(tick) = self.tick.take() {
             let _ = self.el.cancel_timer(tick);
         }
-        let grace = match self.policy.drain_grace {
+        let grace = match grace {
             Duration::ZERO => None,
             // Without room for a timer there is no grace.
             grace => self.el.add_timer(TimerSpec::after(grace)).ok(),

@@ -2,12 +2,12 @@
 
 mod util;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use echoloop_server::{CloseReason, Echo, Refusal, Server};
+use echoloop_server::{Addr, CloseReason, Echo, Refusal, Server};
 use util::{PATIENCE, Running, Told, echoes, was_reset};
 
 #[test]
@@ -100,20 +100,35 @@ fn at_the_end_of_the_grace_who_is_left_is_closed() {
 }
 
 #[test]
+fn a_hook_may_drain_with_a_grace_of_its_own() {
+    let server = Running::start(Server::builder());
+    let mut client = server.client();
+    echoes(&mut client, b"before");
+    server.remote.post(1).unwrap();
+    while server.hear() != Told::Post(1) {}
+    echoes(&mut client, b"served on, though the builder has no grace");
+    drop(client);
+    let (report, _) = server.stop();
+    assert_eq!((report.closed_clean, report.bytes_lost), (1, 0));
+}
+
+#[test]
 fn one_server_serves_tcp_unix_udp_and_an_inherited_listener() {
     let path = std::env::temp_dir().join(format!("echoloop-kinds-{}", std::process::id()));
     let inherited = TcpListener::bind("127.0.0.1:0").unwrap();
     let inherited_at = inherited.local_addr().unwrap();
+    let inherited_udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut server = Server::builder()
         .listen("127.0.0.1:0")
         .listen("[::1]:0")
         .listen(&*format!("unix:{}", path.display()))
         .inherit(inherited)
         .bind_udp("127.0.0.1:0")
+        .inherit(inherited_udp)
         .build()
         .unwrap();
     let addrs = server.local_addrs();
-    let udp = server.udp_addrs()[0].ip().unwrap();
+    let udps = server.udp_addrs();
     let remote = server.remote();
     let client = std::thread::spawn(move || {
         for at in [addrs[0].ip().unwrap(), addrs[1].ip().unwrap(), inherited_at] {
@@ -127,13 +142,15 @@ fn one_server_serves_tcp_unix_udp_and_an_inherited_listener() {
         echoes(&mut unix, b"unix");
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
         peer.set_read_timeout(Some(PATIENCE)).unwrap();
-        for message in [&b"a datagram"[..], b"", &[7; 60_000]] {
-            peer.send_to(message, udp).unwrap();
-            let mut back = vec![0; 65_536];
-            let (n, from) = peer.recv_from(&mut back).unwrap();
-            assert_eq!((&back[..n], from), (message, udp));
+        assert_eq!(udps.len(), 2);
+        for udp in udps.iter().filter_map(Addr::ip) {
+            for message in [&b"a datagram"[..], b"", &[7; 60_000]] {
+                peer.send_to(message, udp).unwrap();
+                let mut back = vec![0; 65_536];
+                let (n, from) = peer.recv_from(&mut back).unwrap();
+                assert_eq!((&back[..n], from), (message, udp));
+            }
         }
-        let _ = unix.flush();
         remote.stop().unwrap();
     });
     let report = server.run(&mut Echo).unwrap();

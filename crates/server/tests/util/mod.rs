@@ -75,8 +75,10 @@ impl Hooks for Telling {
     }
     fn on_post(&mut self, cx: &mut Context<'_>, word: u64) {
         self.tell(Told::Post(word));
-        if word == 0 {
-            cx.drain();
+        match word {
+            0 => cx.drain(),
+            1 => cx.drain_with_grace(PATIENCE),
+            _ => {}
         }
     }
     fn on_error(&mut self, _: &mut Context<'_>, error: Error) {
