@@ -41,7 +41,7 @@ pub(crate) struct DriveOptions {
 /// The load generator's side: does what standard input says.
 pub(crate) fn serve_commands(options: &DriveOptions) -> Result<()> {
     let plan = Plan {
-        target: options.target,
+        target: options.target.into(),
         mode: if options.churn {
             Mode::Churn
         } else {
@@ -53,6 +53,7 @@ pub(crate) fn serve_commands(options: &DriveOptions) -> Result<()> {
         verify: options.verify,
         sources: options.sources,
         patience: Duration::from_secs(options.patience),
+        keep_going: false,
     };
     let mut loads = Vec::new();
     match connect(plan, options.waves, &mut loads) {

@@ -1,11 +1,9 @@
 //! What the kernel says about a process and the cores it may use: `/proc` and sched_setaffinity(2).
 //!
-//! CPU time is that of all threads, user and kernel, in nanoseconds from `schedstat`; where the
-//! kernel keeps none, in clock ticks from `stat`. It is exact only while the process sleeps.
+//! CPU time is in `echoloop_load::cpu_time`, for the command line tells it too.
 
 use std::fs;
 use std::io;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -35,37 +33,6 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)
-}
-
-/// CPU time used so far by all threads of a process.
-pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
-    let mut total = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task")).context("the server has ended")? {
-        let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else {
-            return ticks(pid);
-        };
-        let run: u64 = line
-            .split_whitespace()
-            .next()
-            .and_then(|field| field.parse().ok())
-            .with_context(|| format!("schedstat says {line:?}"))?;
-        total += run;
-    }
-    Ok(Duration::from_nanos(total))
-}
-
-fn ticks(pid: u32) -> Result<Duration> {
-    let line = fs::read_to_string(format!("/proc/{pid}/stat")).context("the server has ended")?;
-    // proc_pid_stat(5): after the command in parentheses, fields 14 and 15 of all, from 1.
-    let fields: Vec<&str> = line
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .collect();
-    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
-    let hertz = rustix::param::clock_ticks_per_second();
-    Ok(Duration::from_nanos(ticks * 1_000_000_000 / hertz))
 }
 
 /// Resident memory of a process, in bytes.

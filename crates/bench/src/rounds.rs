@@ -10,12 +10,12 @@ use std::net::SocketAddrV4;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use echoloop_load::{Plan, Until};
+use echoloop_load::{Plan, Until, cpu_time};
 
 use crate::RunOptions;
 use crate::child::Child;
 use crate::drive::{Burst, Driver};
-use crate::process::{self, Cores};
+use crate::process::Cores;
 use crate::progress::Progress;
 use crate::servers::{Program, Row};
 use crate::workload::Workload;
@@ -147,13 +147,14 @@ impl Station {
 
     /// One burst; the server's CPU nanoseconds per message.
     fn burst(&mut self, time: Duration) -> Result<f64> {
-        let before = process::cpu_time(self.server.pid())?;
+        let cpu_time = || cpu_time(self.server.pid()).context("the server has ended");
+        let before = cpu_time()?;
         let Burst {
             messages,
             elapsed,
             latency,
         } = self.driver.run(Until::Elapsed(time))?;
-        let used = process::cpu_time(self.server.pid())? - before;
+        let used = cpu_time()? - before;
         ensure!(messages > 0, "no message came back");
         let cpu_ns = used.as_nanos() as f64 / messages as f64;
         self.per_second

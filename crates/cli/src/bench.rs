@@ -1,43 +1,193 @@
 //! `echoloop bench`: drives an echo server and tells what it did.
+//!
+//! The rule: what was measured is told however the run ended, by Ctrl-C and by failures too, and the
+//! run always ends: who does not answer is given up. The load itself is `echoloop_load`.
 
-use std::net::SocketAddrV4;
+mod advice;
+mod histogram;
+mod progress;
+mod tell;
+mod whom;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args as ClapArgs;
-use echoloop_load::{Error, Load, Plan, Until};
+use echoloop_load::{Failed, Load, Mode, Plan, Report, Until, cpu_time, own_cpu_time};
+use echoloop_server::Target;
 
 use crate::exit::{self, Failure};
+use crate::serve::{raise_descriptor_limit, seconds};
+
+use progress::Bar;
 
 /// Drives an echo server with many connections and measures how it answers.
+///
+/// Ctrl-C ends early and prints what was measured.
 #[derive(ClapArgs)]
 #[command(after_help = exit::CODES)]
 pub(crate) struct Args {
-    /// The echo server, IP:PORT.
-    target: SocketAddrV4,
+    /// The echo server: HOST:PORT, or unix:PATH, or unix:@NAME.
+    #[arg(value_name = "TARGET")]
+    target: Target,
+    /// Send datagrams; one that is not back within a second is lost.
+    #[arg(long, conflicts_with = "churn")]
+    udp: bool,
     /// How many connections are open at a time.
-    #[arg(long, value_name = "N", default_value_t = 100)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
+    /// How long a message is.
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    size: u32,
+    /// How many messages are in flight on each connection.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    depth: u32,
+    /// For how long messages are sent.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds, conflicts_with = "messages")]
+    duration: Duration,
+    /// How many messages are sent, instead of for how long.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    messages: Option<u64>,
+    /// Send for so long before anything is measured.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    warmup: Option<Duration>,
+    /// Open a connection for each message, and close it.
+    #[arg(long, conflicts_with = "depth")]
+    churn: bool,
     /// Compare every byte that comes back with the one that was sent.
     #[arg(long)]
     verify: bool,
-    /// For how long messages are sent.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
-    duration: u64,
+    /// Go on with the other connections when some fail; the exit code still tells.
+    #[arg(long)]
+    keep_going: bool,
+    /// Connect from so many addresses, 127.0.0.2 and up, each with its own 28,000 ports.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    sources: u32,
+    /// Give up connections when nothing comes back for so long.
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    patience: Duration,
+    /// The server's process, on this machine: tell its CPU time for a message too.
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Print one JSON object: latencies in nanoseconds, the rows of the histogram, failures.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What there is to tell.
+struct Measured<'a> {
+    args: &'a Args,
+    plan: &'a Plan,
+    report: Report,
+    own_cpu: Duration,
+    server_cpu: Option<Duration>,
+    /// Ended by Ctrl-C.
+    early: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let plan = Plan {
-        connections: args.connections.max(1) as usize,
-        verify: args.verify,
-        ..Plan::new(args.target)
+    raise_descriptor_limit();
+    let plan = plan(args)?;
+    let stop = end_by_signal()?;
+    let server_cpu = || args.pid.map(cpu_time).transpose();
+    server_cpu().map_err(|e| {
+        let pid = args.pid.unwrap_or_default();
+        Failure::failed(format!("process {pid} can't be watched: {e}; see --pid"))
+    })?;
+
+    let outcome = warmed_up(args, &plan, &stop);
+    let before = (own_cpu_time(), server_cpu());
+    let outcome = outcome.and_then(|mut load| {
+        let until = match args.messages {
+            Some(messages) => Until::Messages(messages),
+            None => Until::Elapsed(args.duration),
+        };
+        drive(&mut load, "", until, &stop)
+    });
+    let own_cpu = own_cpu_time() - before.0;
+    let server_cpu = match (before.1, server_cpu()) {
+        (Ok(Some(before)), Ok(Some(after))) => after.checked_sub(before),
+        _ => None,
     };
-    let until = Until::Elapsed(Duration::from_secs(args.duration));
-    let report = Load::connect(plan)
-        .and_then(|mut load| load.run(until))
-        .map_err(|e| match e {
-            Error::WrongByte { .. } | Error::TooMany { .. } => Failure::wrong_bytes(e.to_string()),
-            e => Failure::failed(e.to_string()),
-        })?;
-    println!("{} messages in {:?}", report.messages, report.elapsed);
-    Ok(())
+
+    let (report, error) = match outcome {
+        Ok(report) => (report, None),
+        Err(failed) => (*failed.report, Some(failed.error)),
+    };
+    let failure = advice::failure(&plan, &report, error.as_ref());
+    let measured = Measured {
+        args,
+        plan: &plan,
+        report,
+        own_cpu,
+        server_cpu,
+        early: stop.load(Ordering::Relaxed),
+    };
+    if args.json {
+        tell::json(&measured, failure.as_ref());
+    } else if measured.report.messages > 0 || failure.is_none() {
+        tell::text(&measured);
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn plan(args: &Args) -> Result<Plan, Failure> {
+    let plan = Plan {
+        mode: if args.churn {
+            Mode::Churn
+        } else {
+            Mode::Steady
+        },
+        connections: args.connections as usize,
+        size: args.size as usize,
+        depth: args.depth as usize,
+        verify: args.verify,
+        sources: args.sources,
+        patience: args.patience,
+        keep_going: args.keep_going,
+        ..Plan::new(whom::find(&args.target, args.udp)?)
+    };
+    plan.check()
+        .map_err(|e| Failure::not_understood(format!("{e}; see --help")))?;
+    Ok(plan)
+}
+
+/// Connects, and sends what is not measured.
+fn warmed_up(args: &Args, plan: &Plan, stop: &AtomicBool) -> Result<Load, Failed> {
+    let mut load = Load::connect(plan.clone()).map_err(|error| Failed {
+        error,
+        report: Box::default(),
+    })?;
+    if let Some(time) = args.warmup {
+        drive(&mut load, "warming up: ", Until::Elapsed(time), stop)?;
+    }
+    Ok(load)
+}
+
+fn drive(load: &mut Load, what: &str, until: Until, stop: &AtomicBool) -> Result<Report, Failed> {
+    let bar = Bar::new(what, until);
+    let report = load.run_watched(until, |progress| {
+        bar.show(progress);
+        if stop.load(Ordering::Relaxed) {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    });
+    bar.clear();
+    report
+}
+
+/// The first SIGINT, SIGTERM or SIGHUP ends the run early, the second ends everything at once.
+fn end_by_signal() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(130); // 128 + SIGINT, as a shell has it.
+        }
+    })
+    .map_err(|e| Failure::failed(format!("signals can't be handled: {e}")))?;
+    Ok(stop)
 }

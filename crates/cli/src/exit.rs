@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 /// It could not start, the peer is gone, or the system refused.
 const FAILED: u8 = 1;
+/// The command contradicts itself, which clap could not see.
+const NOT_UNDERSTOOD: u8 = 2;
 /// Bytes came back wrong, or were lost.
 const WRONG_BYTES: u8 = 3;
 
@@ -33,6 +35,15 @@ impl Failure {
         let message = message.into();
         Self {
             code: FAILED,
+            message,
+        }
+    }
+
+    /// The command contradicts itself.
+    pub(crate) fn not_understood(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self {
+            code: NOT_UNDERSTOOD,
             message,
         }
     }

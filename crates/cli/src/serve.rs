@@ -156,7 +156,7 @@ fn print_totals(server: &mut Server, report: Report) {
 
 /// A process may start with a low soft limit (1,024 is common) for the sake of select(2), which
 /// nobody here uses.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -165,7 +165,7 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let bad = || "write a number of seconds above 0, such as 30 or 0.5".to_owned();
     let seconds: f64 = text.parse().map_err(|_| bad())?;
     if seconds <= 0.0 {

@@ -2,31 +2,39 @@
 //!
 //! [`Plan`] says what to do, [`Load`] holds the connections, [`Load::run`] drives them for a time or
 //! for a number of messages and returns a [`Report`]. A run ends only when every message it sent has
-//! come back, so its count is exactly what the server has echoed; between two runs the connections
-//! stay open and silent.
+//! come back, or was lost with its connection, so its count is exactly what the server has echoed;
+//! between two runs the connections stay open and silent.
 //!
 //! The rule: it must cost less per message than the server it drives. One `recv` and one `send` move
 //! all messages of a connection that are ready, the clock is read once per ready connection, and
 //! without [`Plan::verify`] the kernel throws the received bytes away uncopied (`MSG_TRUNC`).
 //!
-//! It starts no process, pins nothing and measures nothing but its own clock.
+//! It starts no process, pins nothing and measures nothing but its own clock; [`cpu_time`] is for
+//! those who do.
 
 #![forbid(unsafe_code)]
 
 mod churn;
+mod course;
+mod cpu;
+mod datagrams;
+mod error;
 mod pattern;
+mod report;
 mod socket;
 mod steady;
-#[cfg(test)]
-mod tests;
+mod target;
 
-use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
-use std::time::{Duration, Instant};
+use std::ops::ControlFlow;
+use std::time::Duration;
 
-use hdrhistogram::Histogram;
+pub use cpu::{cpu_time, own_cpu_time};
+pub use error::{Cause, Error, Failed};
+pub use report::{Progress, Report};
+pub use target::Target;
 
 use churn::Churn;
+use datagrams::Datagrams;
 use steady::Steady;
 
 /// What the connections do.
@@ -43,10 +51,10 @@ pub enum Mode {
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The echo server.
-    pub target: SocketAddrV4,
+    pub target: Target,
     /// What the connections do.
     pub mode: Mode,
-    /// How many connections are open at a time; at least 1.
+    /// How many connections are open at a time; at least 1. Over UDP these are sockets.
     pub connections: usize,
     /// Bytes in a message; at least 1.
     pub size: usize,
@@ -57,15 +65,18 @@ pub struct Plan {
     /// How many addresses, from 127.0.0.2 upwards, the connections come from, in turn; 0 leaves the
     /// choice to the kernel. Each address has its own 28,000 ports.
     pub sources: u32,
-    /// A run in which nothing at all comes back for this long has failed.
+    /// A connection on which a message waits ends when nothing at all comes back for this long.
     pub patience: Duration,
+    /// Whether the others go on when a connection has failed. Then a run fails only when no
+    /// connection is left ([`Mode::Churn`]: when no message came back); wrong bytes always end it.
+    pub keep_going: bool,
 }
 
 impl Plan {
     /// A hundred connections with one message of 64 bytes in flight each, not verified.
-    pub fn new(target: SocketAddrV4) -> Plan {
+    pub fn new(target: impl Into<Target>) -> Plan {
         Plan {
-            target,
+            target: target.into(),
             mode: Mode::Steady,
             connections: 100,
             size: 64,
@@ -73,7 +84,35 @@ impl Plan {
             verify: false,
             sources: 0,
             patience: Duration::from_secs(20),
+            keep_going: false,
         }
+    }
+
+    /// Whether this can be done at all.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] says what contradicts what.
+    pub fn check(&self) -> Result<(), Error> {
+        // What fits behind the headers of UDP and IPv4 in 65,535 bytes (RFC 768, RFC 791).
+        const LARGEST_DATAGRAM: usize = 65_507;
+        const MOST_IN_FLIGHT: usize = 10_000_000;
+        let udp = matches!(self.target, Target::Udp(_));
+        let wrong = if self.connections == 0 || self.size == 0 || self.depth == 0 {
+            "connections, size and depth are at least 1"
+        } else if self.connections.saturating_mul(self.depth) > MOST_IN_FLIGHT {
+            "at most 10,000,000 messages are in flight"
+        } else if self.sources > 0 && !self.target.is_ipv4_loopback() {
+            "source addresses are for a target in 127.0.0.0/8 alone"
+        } else if self.sources > 0xff_fffc {
+            "127.0.0.0/8 has 16,777,212 source addresses"
+        } else if udp && self.mode == Mode::Churn {
+            "UDP has no connections that could come and go"
+        } else if udp && self.size > LARGEST_DATAGRAM {
+            "a datagram has at most 65,507 bytes"
+        } else {
+            return Ok(());
+        };
+        Err(Error::Plan(wrong))
     }
 }
 
@@ -86,85 +125,6 @@ pub enum Until {
     Messages(u64),
 }
 
-/// What a run has done.
-#[derive(Debug, Clone)]
-pub struct Report {
-    /// Messages that were sent and have come back whole.
-    pub messages: u64,
-    /// From the first send to the last byte.
-    pub elapsed: Duration,
-    /// Nanoseconds from the send of a message (or its connect) to its last byte, three digits.
-    pub latency: Histogram<u64>,
-}
-
-impl Report {
-    fn new() -> Report {
-        // The bounds are constants that the constructor accepts: 1 <= low, 2 * low <= high, 3 <= 5.
-        let latency = Histogram::new_with_bounds(1, 120_000_000_000, 3).expect("constant bounds");
-        Report {
-            messages: 0,
-            elapsed: Duration::ZERO,
-            latency,
-        }
-    }
-
-    fn record(&mut self, latency: Duration) {
-        self.messages += 1;
-        self.latency.saturating_record(latency.as_nanos() as u64);
-    }
-}
-
-/// Why a load failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A byte came back that was not the one sent.
-    #[error(
-        "connection {connection}: byte {offset} came back as {found:#04x}, sent was {sent:#04x}"
-    )]
-    WrongByte {
-        /// Which connection, counted from 0.
-        connection: usize,
-        /// Which byte of all that this connection has sent, counted from 0.
-        offset: u64,
-        /// What was sent.
-        sent: u8,
-        /// What came back.
-        found: u8,
-    },
-    /// More came back than was sent.
-    #[error("connection {connection}: more bytes came back than were sent")]
-    TooMany {
-        /// Which connection, counted from 0.
-        connection: usize,
-    },
-    /// The server ended a connection on which a message was in flight.
-    #[error("connection {connection}: the server closed it")]
-    Closed {
-        /// Which connection, counted from 0.
-        connection: usize,
-    },
-    /// Nothing came back for as long as [`Plan::patience`].
-    #[error("nothing came back for {0:?}")]
-    Stalled(Duration),
-    /// The operating system refused.
-    #[error("{doing}: {source}")]
-    System {
-        /// The operation that failed.
-        doing: &'static str,
-        /// What the system said.
-        source: io::Error,
-    },
-}
-
-impl Error {
-    fn system(doing: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
-        move |errno| Error::System {
-            doing,
-            source: errno.into(),
-        }
-    }
-}
-
 /// The open connections of one plan.
 #[derive(Debug)]
 pub struct Load {
@@ -175,18 +135,24 @@ pub struct Load {
 enum Kind {
     Steady(Steady),
     Churn(Churn),
+    Datagrams(Datagrams),
 }
 
 impl Load {
     /// Connects all connections of the plan; with [`Mode::Churn`] there are none yet.
     ///
+    /// A connect over TCP may still be under way when this returns; that it was refused is then told
+    /// by the next run.
+    ///
     /// # Errors
-    /// [`Error::System`] when a socket can't be made or the server refuses.
+    /// [`Error::Plan`]; [`Error::System`] when a socket can't be made; [`Error::Connection`] when a
+    /// connect is refused at once and the plan does not keep going.
     pub fn connect(plan: Plan) -> Result<Load, Error> {
-        assert!(plan.connections >= 1 && plan.size >= 1 && plan.depth >= 1);
-        let kind = match plan.mode {
-            Mode::Steady => Kind::Steady(Steady::connect(plan)?),
-            Mode::Churn => Kind::Churn(Churn::new(plan)?),
+        plan.check()?;
+        let kind = match (&plan.target, plan.mode) {
+            (Target::Udp(_), _) => Kind::Datagrams(Datagrams::open(plan)?),
+            (_, Mode::Steady) => Kind::Steady(Steady::connect(plan)?),
+            (_, Mode::Churn) => Kind::Churn(Churn::new(plan)?),
         };
         Ok(Load { kind })
     }
@@ -194,61 +160,26 @@ impl Load {
     /// Drives the connections until `until`, then until all that was sent has come back.
     ///
     /// # Errors
-    /// Any [`Error`]; the load is of no use after one.
-    pub fn run(&mut self, until: Until) -> Result<Report, Error> {
+    /// [`Failed`], with what was done until then; the load is of no use after it. When a connection
+    /// has failed, no more is sent on the others, but what is in flight there is waited for.
+    pub fn run(&mut self, until: Until) -> Result<Report, Failed> {
+        self.run_watched(until, |_| ControlFlow::Continue(()))
+    }
+
+    /// Like [`run`](Self::run), and tells ten times a second how far it is. `Break` ends the run at
+    /// once: what is then in flight is in no count, and the load is of no further use.
+    ///
+    /// # Errors
+    /// As of [`run`](Self::run).
+    pub fn run_watched(
+        &mut self,
+        until: Until,
+        mut watch: impl FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Report, Failed> {
         match &mut self.kind {
-            Kind::Steady(steady) => steady.run(until),
-            Kind::Churn(churn) => churn.run(until),
+            Kind::Steady(steady) => steady.run(until, &mut watch),
+            Kind::Churn(churn) => churn.run(until, &mut watch),
+            Kind::Datagrams(datagrams) => datagrams.run(until, &mut watch),
         }
     }
-}
-
-/// How many messages have been and may still be sent, and until when.
-#[derive(Debug)]
-struct Budget {
-    taken: u64,
-    left: u64,
-    ends: Option<Instant>,
-}
-
-impl Budget {
-    fn new(until: Until, now: Instant) -> Budget {
-        let (left, ends) = match until {
-            Until::Elapsed(time) => (u64::MAX, Some(now + time)),
-            Until::Messages(left) => (left, None),
-        };
-        Budget {
-            taken: 0,
-            left,
-            ends,
-        }
-    }
-
-    /// Takes as many of `wanted` messages as may still be sent.
-    fn take(&mut self, wanted: u64) -> u64 {
-        let taken = wanted.min(self.left);
-        self.taken += taken;
-        self.left -= taken;
-        taken
-    }
-
-    fn look_at(&mut self, now: Instant) {
-        if self.ends.is_some_and(|ends| now >= ends) {
-            self.left = 0;
-            self.ends = None;
-        }
-    }
-
-    /// How long to wait for events at most.
-    fn wait(&self, patience: Duration) -> Duration {
-        self.ends.map_or(patience, |ends| {
-            ends.saturating_duration_since(Instant::now()).min(patience)
-        })
-    }
-}
-
-/// The address that connection number `index` comes from.
-fn source(plan: &Plan, index: usize) -> Option<Ipv4Addr> {
-    let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
-    (plan.sources > 0).then(|| Ipv4Addr::from(first + index as u32 % plan.sources))
 }

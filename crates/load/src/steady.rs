@@ -5,14 +5,15 @@
 //! is not followed by another. All offsets count bytes since the connection was opened, so what was
 //! sent, what came back and what may still be sent are three numbers and no state.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 
+use crate::course::{Course, Watch};
 use crate::pattern::Pattern;
-use crate::{Budget, Error, Plan, Report, Until, socket, source};
+use crate::{Cause, Error, Failed, Plan, Report, Until, socket};
 
 const READ_SIZE: usize = 1 << 20;
 
@@ -21,7 +22,10 @@ const READ_SIZE: usize = 1 << 20;
 pub(crate) struct Steady {
     plan: Plan,
     poller: OwnedFd,
-    connections: Vec<Connection>,
+    /// `None` is one that has failed.
+    connections: Vec<Option<Connection>>,
+    /// Those that could not even begin to connect, for the next report.
+    stillborn: BTreeMap<usize, Cause>,
     pattern: Pattern,
     buffer: Vec<u8>,
 }
@@ -43,69 +47,118 @@ impl Steady {
     pub(crate) fn connect(plan: Plan) -> Result<Steady, Error> {
         let poller =
             epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create1"))?;
-        let mut connections = Vec::with_capacity(plan.connections);
-        for index in 0..plan.connections {
-            let fd = socket::connect(plan.target, source(&plan, index))?;
-            socket::watch(&poller, &fd, index, true)?;
-            connections.push(Connection {
-                fd,
-                index,
-                issued: 0,
-                sent: 0,
-                received: 0,
-                begun: VecDeque::with_capacity(plan.depth),
-            });
-        }
-        Ok(Steady {
+        let mut steady = Steady {
             poller,
-            connections,
+            connections: Vec::with_capacity(plan.connections),
+            stillborn: BTreeMap::new(),
             pattern: Pattern::new(&plan),
             buffer: vec![0; READ_SIZE],
             plan,
-        })
+        };
+        for index in 0..steady.plan.connections {
+            let connection = match socket::connect(&steady.plan, index) {
+                Ok(fd) => Some(Connection::new(fd, index, &steady)?),
+                Err(Error::Connection { cause, .. }) if steady.plan.keep_going => {
+                    steady.stillborn.insert(index, cause);
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            steady.connections.push(connection);
+        }
+        Ok(steady)
     }
 
-    pub(crate) fn run(&mut self, until: Until) -> Result<Report, Error> {
-        let started = Instant::now();
-        let mut report = Report::new();
-        let mut budget = Budget::new(until, started);
-        for connection in &mut self.connections {
-            let taken = budget.take(self.plan.depth as u64);
-            connection.begin(taken, self.plan.size, started);
-            connection.push(&self.pattern)?;
+    pub(crate) fn run(&mut self, until: Until, watch: Watch<'_>) -> Result<Report, Failed> {
+        let mut course = Course::new(&self.plan, until, watch);
+        let outcome = self.drive(&mut course);
+        let alive = self.connections.iter().any(Option::is_some);
+        course.finish(outcome, alive)
+    }
+
+    fn drive(&mut self, course: &mut Course<'_>) -> Result<(), Error> {
+        for (index, cause) in std::mem::take(&mut self.stillborn) {
+            course.lose(index, cause, 0);
+        }
+        for connection in self.connections.iter_mut().flatten() {
+            let taken = course.take(self.plan.depth as u64);
+            connection.begin(taken, self.plan.size, course.started());
+        }
+        for i in 0..self.connections.len() {
+            self.advance(i, epoll::EventFlags::OUT, course)?;
         }
 
         let mut events = Vec::with_capacity(1024);
-        let mut last = started;
-        while report.messages < budget.taken {
-            wait_for(&self.poller, &mut events, budget.wait(self.plan.patience))?;
-            let now = Instant::now();
-            budget.look_at(now);
+        while course.goes_on() {
+            course.wait(&self.poller, &mut events)?;
             for event in &events {
-                let (flags, i) = (event.flags, event.data.u64() as usize);
-                let connection = &mut self.connections[i];
-                if flags.intersects(epoll::EventFlags::IN | hung_up()) {
-                    let mut more = true;
-                    while more {
-                        let n = connection.pull(&self.plan, &self.pattern, &mut self.buffer)?;
-                        more = n == READ_SIZE || (n > 0 && flags.intersects(hung_up()));
-                        last = Instant::now();
-                        let done = connection.complete(self.plan.size, last, &mut report);
-                        connection.begin(budget.take(done), self.plan.size, last);
-                    }
-                }
-                connection.push(&self.pattern)?;
+                self.advance(event.data.u64() as usize, event.flags, course)?;
             }
-            if now.saturating_duration_since(last) > self.plan.patience {
-                return Err(Error::Stalled(self.plan.patience));
+            if course.is_silent() {
+                self.give_up(course);
             }
         }
-        report.elapsed = last - started;
-        Ok(report)
+        Ok(())
+    }
+
+    /// Moves what is ready on a connection, which may be its end.
+    fn advance(
+        &mut self,
+        i: usize,
+        flags: epoll::EventFlags,
+        course: &mut Course<'_>,
+    ) -> Result<(), Error> {
+        let Some(connection) = &mut self.connections[i] else {
+            return Ok(());
+        };
+        let mut moved = || -> Result<(), Error> {
+            if flags.intersects(epoll::EventFlags::IN | socket::hung_up()) {
+                let mut more = true;
+                while more {
+                    let n = connection.pull(&self.plan, &self.pattern, &mut self.buffer)?;
+                    more = n == READ_SIZE || (n > 0 && flags.intersects(socket::hung_up()));
+                    course.last = Instant::now();
+                    let done = connection.complete(self.plan.size, course);
+                    connection.begin(course.take(done), self.plan.size, course.last);
+                }
+            }
+            connection.push(&self.pattern)
+        };
+        match moved() {
+            Err(Error::Connection { cause, .. }) => {
+                course.lose(i, cause, connection.begun.len() as u64);
+                self.connections[i] = None;
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Ends every connection that still waits for an answer.
+    fn give_up(&mut self, course: &mut Course<'_>) {
+        for (i, slot) in self.connections.iter_mut().enumerate() {
+            let waiting = slot.as_ref().map_or(0, |c| c.begun.len());
+            if waiting > 0 {
+                course.lose(i, Cause::Silent, waiting as u64);
+                *slot = None;
+            }
+        }
     }
 }
 
 impl Connection {
+    fn new(fd: OwnedFd, index: usize, steady: &Steady) -> Result<Connection, Error> {
+        socket::watch(&steady.poller, &fd, index, true)?;
+        Ok(Connection {
+            fd,
+            index,
+            issued: 0,
+            sent: 0,
+            received: 0,
+            begun: VecDeque::with_capacity(steady.plan.depth),
+        })
+    }
+
     fn begin(&mut self, messages: u64, size: usize, now: Instant) {
         self.issued += messages * size as u64;
         self.begun.extend((0..messages).map(|_| now));
@@ -114,9 +167,10 @@ impl Connection {
     fn push(&mut self, pattern: &Pattern) -> Result<(), Error> {
         while self.sent < self.issued {
             let bytes = pattern.slice(self.index, self.sent, self.issued - self.sent);
-            match socket::send(&self.fd, bytes).map_err(Error::system("send"))? {
-                Some(n) => self.sent += n as u64,
-                None => break,
+            match socket::send(&self.fd, bytes) {
+                Ok(Some(n)) => self.sent += n as u64,
+                Ok(None) => break,
+                Err(errno) => return Err(self.refused("send", errno)),
             }
         }
         Ok(())
@@ -125,13 +179,14 @@ impl Connection {
     /// Receives once; how many bytes, 0 when none have come.
     fn pull(&mut self, plan: &Plan, pattern: &Pattern, buffer: &mut [u8]) -> Result<usize, Error> {
         let connection = self.index;
-        let discard = !plan.verify;
-        let Some(n) = socket::recv(&self.fd, buffer, discard).map_err(Error::system("recv"))?
-        else {
-            return Ok(0);
+        let n = match socket::recv(&self.fd, buffer, !plan.verify) {
+            Ok(Some(n)) => n,
+            Ok(None) => return Ok(0),
+            Err(errno) => return Err(self.refused("recv", errno)),
         };
         if n == 0 {
-            return Err(Error::Closed { connection });
+            let cause = Cause::Closed;
+            return Err(Error::Connection { connection, cause });
         }
         if self.received + n as u64 > self.sent {
             return Err(Error::TooMany { connection });
@@ -144,33 +199,21 @@ impl Connection {
     }
 
     /// Records the messages that are wholly back; their number.
-    fn complete(&mut self, size: usize, now: Instant, report: &mut Report) -> u64 {
+    fn complete(&mut self, size: usize, course: &mut Course<'_>) -> u64 {
         let open = (self.issued - self.received).div_ceil(size as u64) as usize;
         let done = self.begun.len() - open;
         for begun in self.begun.drain(..done) {
-            report.record(now - begun);
+            course.report.record(course.last - begun);
         }
         done as u64
     }
-}
 
-pub(crate) fn hung_up() -> epoll::EventFlags {
-    epoll::EventFlags::RDHUP | epoll::EventFlags::HUP | epoll::EventFlags::ERR
-}
-
-/// Waits for events; none when the time is over or a signal came.
-pub(crate) fn wait_for(
-    poller: &OwnedFd,
-    events: &mut Vec<epoll::Event>,
-    time: Duration,
-) -> Result<(), Error> {
-    let time = Timespec {
-        tv_sec: time.as_secs() as i64,
-        tv_nsec: i64::from(time.subsec_nanos()),
-    };
-    events.clear();
-    match epoll::wait(poller, rustix::buffer::spare_capacity(events), Some(&time)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(errno) => Err(Error::system("epoll_wait")(errno)),
+    /// The first call after a connect that failed tells its error.
+    fn refused(&self, doing: &'static str, errno: rustix::io::Errno) -> Error {
+        let doing = if self.sent == 0 { "connect" } else { doing };
+        Error::Connection {
+            connection: self.index,
+            cause: Cause::system(doing, errno),
+        }
     }
 }
