@@ -4,18 +4,15 @@
 //! `next_event`. Methods come in four families: getters, input, output, ending.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::io::Errno;
 
 use crate::conn::adopt::ADOPTED;
 use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
-use crate::sys::{Credentials, Os, SocketOption, System};
+use crate::sys::{Credentials, Os, System};
 use crate::turn::Current;
-use crate::{
-    Addr, Attempted, CloseReason, ConnId, Error, ErrorKind, Keepalive, ListenerId, Origin, Target,
-};
+use crate::{Addr, Attempted, CloseReason, ConnId, Error, ErrorKind, ListenerId, Origin, Target};
 
 /// A connection of an [`EventLoop`], borrowed by [`EventLoop::conn`].
 ///
@@ -36,8 +33,8 @@ use crate::{
 /// }
 /// ```
 pub struct Connection<'a, S: System = Os> {
-    el: &'a mut EventLoop<S>,
-    slot: u32,
+    pub(in crate::conn) el: &'a mut EventLoop<S>,
+    pub(in crate::conn) slot: u32,
 }
 
 impl<'a, S: System> Connection<'a, S> {
@@ -333,62 +330,6 @@ impl<'a, S: System> Connection<'a, S> {
         self.el.abort(self.slot);
     }
 
-    /// Sets or removes the idle timeout, counted from the last byte that moved.
-    pub fn set_idle_timeout(&mut self, timeout: Option<Duration>) {
-        Arc::make_mut(&mut self.conn_mut().options).idle_timeout = timeout;
-        self.el.arm(self.slot);
-    }
-
-    /// Sets or removes the write-stall timeout, counted from the last byte the peer took.
-    pub fn set_write_stall_timeout(&mut self, timeout: Option<Duration>) {
-        Arc::make_mut(&mut self.conn_mut().options).write_stall_timeout = timeout;
-        self.el.arm(self.slot);
-    }
-
-    /// Sets [`nodelay`](crate::ConnOptions::nodelay).
-    ///
-    /// # Errors
-    ///
-    /// The system's, and `EOPNOTSUPP` on a Unix socket; `EBADF` while there is no socket: once the
-    /// connection is dead, and as long as it is being made by name. The operation names the option.
-    pub fn set_nodelay(&mut self, on: bool) -> Result<(), Error> {
-        self.set_option("set TCP_NODELAY", SocketOption::Nodelay(on))?;
-        Arc::make_mut(&mut self.conn_mut().options).nodelay = on;
-        Ok(())
-    }
-
-    /// Sets or ends [`keepalive`](crate::ConnOptions::keepalive).
-    ///
-    /// # Errors
-    ///
-    /// As [`set_nodelay`](Self::set_nodelay); `EINVAL` for times that Linux does not take (0, or
-    /// above 32,767 s, or more than 127 questions).
-    pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) -> Result<(), Error> {
-        self.set_option("set SO_KEEPALIVE", SocketOption::Keepalive(keepalive))?;
-        Arc::make_mut(&mut self.conn_mut().options).keepalive = keepalive;
-        Ok(())
-    }
-
-    /// Sets or ends [`notsent_lowat`](crate::ConnOptions::notsent_lowat), in bytes.
-    ///
-    /// # Errors
-    ///
-    /// As [`set_nodelay`](Self::set_nodelay).
-    pub fn set_notsent_lowat(&mut self, bytes: Option<u32>) -> Result<(), Error> {
-        self.set_option("set TCP_NOTSENT_LOWAT", SocketOption::NotsentLowat(bytes))?;
-        Arc::make_mut(&mut self.conn_mut().options).notsent_lowat = bytes;
-        Ok(())
-    }
-
-    fn set_option(&mut self, name: &'static str, option: SocketOption) -> Result<(), Error> {
-        let el = &mut *self.el;
-        let Some(socket) = el.conns.get(self.slot).and_then(|c| c.socket.as_ref()) else {
-            return Err(Error::os(name, Errno::BADF));
-        };
-        let set = el.sys.set(socket, option);
-        set.map_err(|e| el.option_or(name, e))
-    }
-
     /// What is unread is in the shared buffer, for the event being handled.
     #[inline]
     fn is_here(&self) -> bool {
@@ -404,7 +345,7 @@ impl<'a, S: System> Connection<'a, S> {
     }
 
     #[inline]
-    fn conn_mut(&mut self) -> &mut Conn<S::Socket> {
+    pub(in crate::conn) fn conn_mut(&mut self) -> &mut Conn<S::Socket> {
         self.el
             .conns
             .get_mut(self.slot)

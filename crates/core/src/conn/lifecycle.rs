@@ -1,4 +1,4 @@
-//! How connections begin and end: connect's answer, close, abort, deadlines.
+//! How connections begin and end: connect's answer, close, abort.
 //!
 //! The rule: `terminate` is the only way to die. It closes the socket, keeps the reason and leaves
 //! the connection in the line to tell `Closed`, once. Closing is orderly: flush, shut down the
@@ -11,12 +11,12 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::conn::receive::errno_reason;
-use crate::conn::{DeadlineKind, Flags, MIN_READ, NEVER, after};
+use crate::conn::{Flags, MIN_READ, NEVER, after};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
-use crate::time::deadlines::{DeadlineId, Owner};
+use crate::time::deadlines::DeadlineId;
 use crate::turn::Current;
-use crate::{CloseReason, ConnId, Deadline, Error, ErrorKind, Event};
+use crate::{CloseReason, ConnId, Error, ErrorKind, Event};
 
 /// Reads that discard input in one visit of a closing connection.
 const DISCARDS: usize = 8;
@@ -282,61 +282,6 @@ impl<S: System> EventLoop<S> {
         self.descriptor_freed();
         self.requeue(slot);
         self.end_pipe(slot, reason, None);
-    }
-
-    /// Arms the connection's deadline if it is earlier than what is armed. One that moved to a
-    /// later time is left to fire and be armed anew, so traffic costs nothing here.
-    pub(crate) fn arm(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        let (at, _) = conn.next_deadline();
-        if at == NEVER || conn.flags.any(Flags::DEAD) {
-            return;
-        }
-        if conn.deadline == DeadlineId::NONE {
-            conn.deadline = self.deadlines.add(Owner::Conn(slot));
-        }
-        if self
-            .deadlines
-            .at(conn.deadline)
-            .is_none_or(|armed| at < armed)
-        {
-            self.deadlines.arm(conn.deadline, at);
-            self.changed();
-        }
-    }
-
-    /// A connection's deadline fired: end it if it is really due, else arm it anew.
-    pub(crate) fn conn_due(&mut self, slot: u32) {
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        if conn.wants_read() {
-            conn.active_at = self.now; // Bytes have come, only not been read yet.
-        }
-        if conn.flags.any(Flags::FLUSH) {
-            conn.progress_at = self.now; // Likewise for room to send.
-        }
-        if conn.flags.any(Flags::HELD) && conn.flags.any(Flags::PIPED) {
-            self.held_is_not_idle(slot);
-        }
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        let (at, kind) = conn.next_deadline();
-        if at > self.now {
-            return self.arm(slot);
-        }
-        let flushed = conn.queue.is_empty();
-        let reason = match kind {
-            DeadlineKind::WriteStall => CloseReason::TimedOut(Deadline::WriteStall),
-            DeadlineKind::Idle => CloseReason::TimedOut(Deadline::Idle),
-            DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => self.connect_timed_out(slot),
-            DeadlineKind::End if flushed => conn.reason,
-            DeadlineKind::End => CloseReason::TimedOut(Deadline::Close),
-        };
-        self.terminate(slot, reason);
     }
 
     /// Answers `shutdown_write`.

@@ -11,6 +11,7 @@ pub(crate) mod budget;
 pub(crate) mod buffer;
 pub(crate) mod connect;
 pub(crate) mod connection;
+pub(crate) mod deadline;
 pub(crate) mod flags;
 pub(crate) mod gather;
 pub(crate) mod lifecycle;
@@ -19,6 +20,7 @@ pub(crate) mod pipe_end;
 pub(crate) mod race;
 pub(crate) mod receive;
 pub(crate) mod send;
+mod setters;
 pub(crate) mod visit;
 
 use std::sync::Arc;
@@ -32,6 +34,7 @@ use crate::sys::{Readiness, System};
 use crate::time::deadlines::DeadlineId;
 use crate::{Addr, CloseReason, ConnOptions, ErrorKind, ListenerId};
 
+pub(crate) use crate::conn::deadline::DeadlineKind;
 pub(crate) use crate::conn::flags::Flags;
 
 /// A time that never comes.
@@ -205,54 +208,12 @@ impl<K> Conn<K> {
             self.read_size /= 2;
         }
     }
-
-    /// The earliest of the connection's deadlines, and which it is.
-    pub(crate) fn next_deadline(&self) -> (u64, DeadlineKind) {
-        let mut earliest = (self.ends_by, DeadlineKind::End);
-        let mut consider = |from: u64, timeout: Option<Duration>, kind| {
-            let at = timeout.map_or(NEVER, |t| after(from, t));
-            if at < earliest.0 {
-                earliest = (at, kind);
-            }
-        };
-        let closing = self.flags.any(Flags::CLOSING);
-        if !self.queue.is_empty() && !self.flags.any(Flags::CONNECTING | Flags::BROKEN) {
-            consider(
-                self.progress_at,
-                self.options.write_stall_timeout,
-                DeadlineKind::WriteStall,
-            );
-            if closing && self.ends_by == NEVER {
-                consider(
-                    self.progress_at,
-                    Some(self.options.close_timeout),
-                    DeadlineKind::End,
-                );
-            }
-        }
-        if !closing && !self.flags.any(Flags::CONNECTING) {
-            consider(
-                self.active_at,
-                self.options.idle_timeout,
-                DeadlineKind::Idle,
-            );
-        }
-        earliest
-    }
 }
 
 /// A read size within the bounds of all connections and of this one.
 fn read_size(wanted: u32, options: &ConnOptions) -> u32 {
     let most = u32::try_from(options.max_unread).unwrap_or(MAX_READ);
     wanted.min(MAX_READ).min(most).max(1)
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum DeadlineKind {
-    /// Connecting or closing takes too long.
-    End,
-    WriteStall,
-    Idle,
 }
 
 /// The time `delay` after `from`, in nanoseconds; [`NEVER`] where it would overflow.

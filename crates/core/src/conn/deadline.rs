@@ -1,0 +1,114 @@
+//! The deadlines of a connection: which counts, and what follows when it is missed.
+//!
+//! The rule: a connection is armed for the earliest of its deadlines only, and one that moved to a
+//! later time is left to fire and be armed anew. So traffic costs nothing here, and a connection
+//! holds one number whatever it waits for.
+
+use std::time::Duration;
+
+use crate::conn::{Conn, Flags, NEVER, after};
+use crate::event_loop::EventLoop;
+use crate::sys::System;
+use crate::time::deadlines::{DeadlineId, Owner};
+use crate::{CloseReason, Deadline};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum DeadlineKind {
+    /// Connecting or closing takes too long.
+    End,
+    WriteStall,
+    Idle,
+}
+
+impl<K> Conn<K> {
+    /// The earliest of the connection's deadlines, and which it is.
+    pub(crate) fn next_deadline(&self) -> (u64, DeadlineKind) {
+        let mut earliest = (self.ends_by, DeadlineKind::End);
+        let mut consider = |from: u64, timeout: Option<Duration>, kind| {
+            let at = timeout.map_or(NEVER, |t| after(from, t));
+            if at < earliest.0 {
+                earliest = (at, kind);
+            }
+        };
+        let closing = self.flags.any(Flags::CLOSING);
+        if !self.queue.is_empty() && !self.flags.any(Flags::CONNECTING | Flags::BROKEN) {
+            consider(
+                self.progress_at,
+                self.options.write_stall_timeout,
+                DeadlineKind::WriteStall,
+            );
+            if closing && self.ends_by == NEVER {
+                consider(
+                    self.progress_at,
+                    Some(self.options.close_timeout),
+                    DeadlineKind::End,
+                );
+            }
+        }
+        if !closing && !self.flags.any(Flags::CONNECTING) {
+            consider(
+                self.active_at,
+                self.options.idle_timeout,
+                DeadlineKind::Idle,
+            );
+        }
+        earliest
+    }
+}
+
+impl<S: System> EventLoop<S> {
+    /// Arms the connection's deadline if it is earlier than what is armed. One that moved to a
+    /// later time is left to fire and be armed anew, so traffic costs nothing here.
+    pub(crate) fn arm(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let (at, _) = conn.next_deadline();
+        if at == NEVER || conn.flags.any(Flags::DEAD) {
+            return;
+        }
+        if conn.deadline == DeadlineId::NONE {
+            conn.deadline = self.deadlines.add(Owner::Conn(slot));
+        }
+        if self
+            .deadlines
+            .at(conn.deadline)
+            .is_none_or(|armed| at < armed)
+        {
+            self.deadlines.arm(conn.deadline, at);
+            self.changed();
+        }
+    }
+
+    /// A connection's deadline fired: end it if it is really due, else arm it anew.
+    pub(crate) fn conn_due(&mut self, slot: u32) {
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        if conn.wants_read() {
+            conn.active_at = self.now; // Bytes have come, only not been read yet.
+        }
+        if conn.flags.any(Flags::FLUSH) {
+            conn.progress_at = self.now; // Likewise for room to send.
+        }
+        if conn.flags.any(Flags::HELD) && conn.flags.any(Flags::PIPED) {
+            self.held_is_not_idle(slot);
+        }
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
+        let (at, kind) = conn.next_deadline();
+        if at > self.now {
+            return self.arm(slot);
+        }
+        let flushed = conn.queue.is_empty();
+        let reason = match kind {
+            DeadlineKind::WriteStall => CloseReason::TimedOut(Deadline::WriteStall),
+            DeadlineKind::Idle => CloseReason::TimedOut(Deadline::Idle),
+            DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => self.connect_timed_out(slot),
+            DeadlineKind::End if flushed => conn.reason,
+            DeadlineKind::End => CloseReason::TimedOut(Deadline::Close),
+        };
+        self.terminate(slot, reason);
+    }
+}
