@@ -220,6 +220,8 @@ pub enum Deadline {
     WriteStall,
     /// A closed connection could not be flushed in time.
     Close,
+    /// The peer sent nothing at all for the first-byte timeout.
+    FirstByte,
 }
 
 impl fmt::Display for CloseReason {
@@ -254,6 +256,7 @@ impl fmt::Display for Deadline {
             Self::Idle => "idle",
             Self::WriteStall => "write stall",
             Self::Close => "close",
+            Self::FirstByte => "first byte",
         })
     }
 }

@@ -109,6 +109,10 @@ pub struct ConnOptions {
     pub max_unread: usize,
     /// Close when no byte moved in either direction for so long. Default none.
     pub idle_timeout: Option<Duration>,
+    /// Close when the peer has sent nothing at all so long after the connection was accepted,
+    /// connected or adopted, whatever was sent to it; as [`TimedOut`](crate::CloseReason::TimedOut),
+    /// like the idle timeout. The first byte, or an end of stream, ends this wait. Default none.
+    pub first_byte_timeout: Option<Duration>,
     /// Close when the peer takes no byte of a waiting queue for so long. Default none.
     pub write_stall_timeout: Option<Duration>,
     /// How long a close may take to flush what is queued. After an end of stream it counts anew
@@ -162,6 +166,7 @@ impl Default for ConnOptions {
             send_cap: 4 << 20,
             max_unread: 1 << 20,
             idle_timeout: None,
+            first_byte_timeout: None,
             write_stall_timeout: None,
             close_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(1),

@@ -265,7 +265,10 @@ impl<S: System> EventLoop<S> {
                 return Err(Error::os(operation, Errno::NOSYS));
             }
         };
+        let age = self.now.saturating_sub(conn.opened_at);
         let handed = Handed {
+            age,
+            awaits_first: conn.awaits_first && conn.unread.is_empty(),
             socket,
             peer: conn.peer.clone(),
             options: Arc::clone(&conn.options),
@@ -283,6 +286,10 @@ impl<S: System> EventLoop<S> {
     pub(crate) fn arrived(&mut self, handed: Handed) -> Option<Event> {
         let mut conn = Conn::new(None, handed.peer, handed.options, self.now);
         conn.flags.set(handed.finishing);
+        conn.opened_at = self.now.saturating_sub(handed.age);
+        if !handed.awaits_first {
+            conn.heard();
+        }
         conn.user_data = handed.user_data;
         conn.unread = handed.unread;
         conn.queue = handed.queue;

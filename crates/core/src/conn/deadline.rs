@@ -18,6 +18,7 @@ pub(crate) enum DeadlineKind {
     End,
     WriteStall,
     Idle,
+    FirstByte,
 }
 
 impl<K> Conn<K> {
@@ -51,6 +52,8 @@ impl<K> Conn<K> {
                 self.options.idle_timeout,
                 DeadlineKind::Idle,
             );
+            let first = self.options.first_byte_timeout.filter(|_| self.awaits_first);
+            consider(self.opened_at, first, DeadlineKind::FirstByte);
         }
         earliest
     }
@@ -88,6 +91,9 @@ impl<S: System> EventLoop<S> {
         if conn.wants_read() {
             conn.active_at = self.now; // Bytes have come, only not been read yet.
         }
+        if conn.awaits_first && conn.flags.any(Flags::READABLE) {
+            conn.heard(); // Likewise, also while the program reads nothing.
+        }
         if conn.flags.any(Flags::FLUSH) {
             conn.progress_at = self.now; // Likewise for room to send.
         }
@@ -105,6 +111,7 @@ impl<S: System> EventLoop<S> {
         let reason = match kind {
             DeadlineKind::WriteStall => CloseReason::TimedOut(Deadline::WriteStall),
             DeadlineKind::Idle => CloseReason::TimedOut(Deadline::Idle),
+            DeadlineKind::FirstByte => CloseReason::TimedOut(Deadline::FirstByte),
             DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => self.connect_timed_out(slot),
             DeadlineKind::End if flushed => conn.reason,
             DeadlineKind::End => CloseReason::TimedOut(Deadline::Close),

@@ -72,6 +72,9 @@ impl Flags {
     /// A write has failed: what the peer sent before is read to its end, then it is dead.
     pub(crate) const BROKEN: Self = Self(1 << 29);
 
+    /// What it receives is looked at, so it is read the long way: its first byte is awaited.
+    pub(crate) const WATCHED: Self = Self(1 << 30);
+
     /// Every flag.
     const EACH: &[Self] = &[
         Self::READABLE,
@@ -104,6 +107,7 @@ impl Flags {
         Self::PIPED,
         Self::INHERITED,
         Self::BROKEN,
+        Self::WATCHED,
     ];
 
     /// All that a visit does beside a plain read.
@@ -124,7 +128,7 @@ impl Flags {
         Self(Self::PAUSED.0 | Self::EOF.0 | Self::DEAD.0 | Self::STARVED.0 | Self::HELD.0);
     /// What keeps a report or the end of a handler from being a plain matter.
     pub(crate) const NOT_PLAIN: Self =
-        Self(Self::SPECIAL.0 | Self::NO_READ.0 | Self::IN_LINE.0 | Self::TIMED.0);
+        Self(Self::SPECIAL.0 | Self::NO_READ.0 | Self::IN_LINE.0 | Self::TIMED.0 | Self::WATCHED.0);
     /// No further send is taken.
     pub(crate) const NO_SEND: Self = Self(Self::ENDING.0 | Self::FINISHING.0);
     /// What is left of it is its end.
@@ -163,6 +167,11 @@ impl Flags {
     #[inline]
     pub(crate) fn clear(&mut self, these: Self) {
         self.0 &= !these.0;
+    }
+
+    /// With `these` set if `on`.
+    pub(crate) fn with(self, these: Self, on: bool) -> Self {
+        if on { self | these } else { self }
     }
 
     /// Clears `these` and answers whether any was set.

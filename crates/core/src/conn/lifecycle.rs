@@ -49,6 +49,7 @@ impl<S: System> EventLoop<S> {
         conn.flags.clear(Flags::CONNECTING);
         conn.flags.set(Flags::WRITABLE);
         conn.ends_by = NEVER;
+        conn.opened_at = self.now;
         conn.active_at = self.now;
         conn.progress_at = self.now;
         self.counters.connected += 1;

@@ -62,6 +62,10 @@ pub(crate) struct Conn<K> {
     pub(crate) progress_at: u64,
     /// When connecting or closing must be over.
     pub(crate) ends_by: u64,
+    /// When it was accepted, connected or adopted.
+    pub(crate) opened_at: u64,
+    /// There is a first-byte timeout, and nothing has come yet.
+    pub(crate) awaits_first: bool,
     pub(crate) user_data: u64,
     pub(crate) peer: Addr,
     pub(crate) listener: ListenerId,
@@ -116,9 +120,10 @@ impl<K> Conn<K> {
     }
 
     pub(crate) fn new(socket: Option<K>, peer: Addr, options: Arc<ConnOptions>, now: u64) -> Self {
+        let awaits_first = options.first_byte_timeout.is_some();
         Self {
             socket,
-            flags: Flags::default(),
+            flags: Flags::default().with(Flags::WATCHED, awaits_first),
             read_size: read_size(MIN_READ, &options),
             reason: CloseReason::ClosedHere,
             deadline: DeadlineId::NONE,
@@ -128,11 +133,19 @@ impl<K> Conn<K> {
             active_at: now,
             progress_at: now,
             ends_by: NEVER,
+            opened_at: now,
+            awaits_first,
             user_data: 0,
             peer,
             listener: ListenerId(0),
             race: None,
         }
+    }
+
+    /// The peer has sent its first byte, or its end.
+    pub(crate) fn heard(&mut self) {
+        self.awaits_first = false;
+        self.flags.clear(Flags::WATCHED);
     }
 
     /// No more than the low mark waits: `Drained` is to be told, if `Congested` was.

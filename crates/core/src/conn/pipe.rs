@@ -253,6 +253,7 @@ impl<S: System> EventLoop<S> {
             Err(Errno::INTR) => {}
             Ok(0) | Err(_) if conn.flags.any(Flags::BROKEN) => self.broken_ends(slot),
             Ok(0) => {
+                conn.heard();
                 conn.flags.clear(Flags::READABLE);
                 conn.flags.set(Flags::EOF);
                 let finished = conn.flags.any(Flags::FINISHED);
@@ -263,6 +264,7 @@ impl<S: System> EventLoop<S> {
                 }
             }
             Ok(n) => {
+                conn.heard();
                 conn.active_at = self.now;
                 if n < size || size == conn.read_size as usize {
                     conn.learn(n);

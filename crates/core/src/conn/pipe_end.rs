@@ -74,6 +74,7 @@ impl<S: System> EventLoop<S> {
                 conn.flags.set(Flags::EOF);
             }
             Ok(n) => {
+                conn.heard();
                 conn.active_at = self.now;
                 if n < self.read_buf.len() && !conn.flags.any(Flags::READ_CLOSED) {
                     conn.flags.clear(Flags::READABLE);

@@ -42,7 +42,14 @@ impl<S: System> EventLoop<S> {
     /// [`read`](Self::read), to an event.
     pub(crate) fn read_event(&mut self, slot: u32) -> Option<Event> {
         let conn = ConnId(self.conns.key(slot));
-        self.read(slot).then_some(Event::Data { conn })
+        let brought = self.read(slot);
+        if let Some(conn) = self.conns.get_mut(slot)
+            && conn.awaits_first
+            && (brought || conn.flags.any(Flags::EOF))
+        {
+            conn.heard();
+        }
+        brought.then_some(Event::Data { conn })
     }
 
     #[cold]

@@ -21,6 +21,10 @@ pub(crate) struct Handed {
     pub(crate) socket: OwnedFd,
     pub(crate) peer: Addr,
     pub(crate) options: Arc<ConnOptions>,
+    /// How long it has been open, in nanoseconds; no clock of one loop is another's.
+    pub(crate) age: u64,
+    /// Nothing was received yet that is to come in time.
+    pub(crate) awaits_first: bool,
     pub(crate) unread: Buffer,
     pub(crate) queue: Buffer,
     /// How far it has finished sending.

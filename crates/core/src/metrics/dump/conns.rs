@@ -102,6 +102,7 @@ fn deadline_name<K>(conn: &Conn<K>, kind: DeadlineKind) -> &'static str {
     match kind {
         DeadlineKind::WriteStall => "write-stall timeout",
         DeadlineKind::Idle => "idle timeout",
+        DeadlineKind::FirstByte => "first-byte timeout",
         DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => "connect timeout",
         DeadlineKind::End if conn.flags.any(Flags::LINGERING) => "end of lingering",
         DeadlineKind::End => "close timeout",
