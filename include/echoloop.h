@@ -303,6 +303,16 @@
 #define ECHOLOOP_CLOSE_TIMED_OUT_CLOSE 10
 
 /**
+ * The peer sent nothing at all for the first-byte timeout.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE 11
+
+/**
+ * The connection was open for its whole lifetime, and was closed in order.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME 12
+
+/**
  * Bytes that always suffice for the text of an address, its end mark included.
  */
 #define ECHOLOOP_ADDR_MAX 64

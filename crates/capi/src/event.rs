@@ -68,6 +68,10 @@ pub const ECHOLOOP_CLOSE_TIMED_OUT_IDLE: c_int = 8;
 pub const ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL: c_int = 9;
 /// A closed connection could not be flushed in time.
 pub const ECHOLOOP_CLOSE_TIMED_OUT_CLOSE: c_int = 10;
+/// The peer sent nothing at all for the first-byte timeout.
+pub const ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE: c_int = 11;
+/// The connection was open for its whole lifetime, and was closed in order.
+pub const ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME: c_int = 12;
 
 /// What an event is about beside its connection; which member counts is said at its type.
 #[repr(C)]
@@ -137,6 +141,8 @@ pub extern "C" fn echoloop_close_reason(reason: c_int) -> *const c_char {
         ECHOLOOP_CLOSE_TIMED_OUT_IDLE => c"timed out: idle",
         ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL => c"timed out: write stall",
         ECHOLOOP_CLOSE_TIMED_OUT_CLOSE => c"timed out: close",
+        ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE => c"timed out: first byte",
+        ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME => c"timed out: lifetime",
         error if error < 0 => return status::echoloop_strerror(error),
         _ => c"unknown reason",
     };
@@ -156,6 +162,8 @@ pub(crate) fn close_code(reason: CloseReason) -> c_int {
         CloseReason::TimedOut(Deadline::Idle) => ECHOLOOP_CLOSE_TIMED_OUT_IDLE,
         CloseReason::TimedOut(Deadline::WriteStall) => ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL,
         CloseReason::TimedOut(Deadline::Close) => ECHOLOOP_CLOSE_TIMED_OUT_CLOSE,
+        CloseReason::TimedOut(Deadline::FirstByte) => ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE,
+        CloseReason::TimedOut(Deadline::Lifetime) => ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME,
         CloseReason::ConnectFailed(errno) | CloseReason::Error(errno) => -errno,
         // C can't ask for those yet.
         _ => ECHOLOOP_CLOSE_CLOSED_HERE,

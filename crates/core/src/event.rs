@@ -222,6 +222,8 @@ pub enum Deadline {
     Close,
     /// The peer sent nothing at all for the first-byte timeout.
     FirstByte,
+    /// The connection was open for its whole lifetime. What was sent has been flushed.
+    Lifetime,
 }
 
 impl fmt::Display for CloseReason {
@@ -257,6 +259,7 @@ impl fmt::Display for Deadline {
             Self::WriteStall => "write stall",
             Self::Close => "close",
             Self::FirstByte => "first byte",
+            Self::Lifetime => "lifetime",
         })
     }
 }

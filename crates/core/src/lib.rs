@@ -48,6 +48,7 @@
 //! | cut what arrives into messages, and answer | [`Connection`] |
 //! | bound the memory, of all and of each | [`LoopOptions`] |
 //! | set options of sockets, deadlines, half-open | [`ConnOptions`] |
+//! | be rid of peers that are silent or trickle | [`ConnOptions::first_byte_timeout`], [`ConnOptions::lifetime`] |
 //! | join two connections into a proxy | [`EventLoop::pipe`] |
 //! | take over a socket, or give one up | [`EventLoop::adopt`], [`EventLoop::give_away`] |
 //! | move a connection to a loop of another thread | [`EventLoop::hand_over`] |

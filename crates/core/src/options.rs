@@ -113,6 +113,15 @@ pub struct ConnOptions {
     /// connected or adopted, whatever was sent to it; as [`TimedOut`](crate::CloseReason::TimedOut),
     /// like the idle timeout. The first byte, or an end of stream, ends this wait. Default none.
     pub first_byte_timeout: Option<Duration>,
+    /// Close so long after the connection was accepted, connected or adopted, however busy it is:
+    /// in order, as [`close`](crate::Connection::close) does, so what was sent is flushed within
+    /// [`close_timeout`](Self::close_timeout), and what was received and not handed out is dropped.
+    /// The reason is [`TimedOut`](crate::CloseReason::TimedOut); the program is told no sooner.
+    /// One that flushes for a peer that has finished has `close_timeout` left from then on.
+    ///
+    /// Against peers that send a byte now and then for ever, which no idle timeout finds
+    /// (slowloris), and so that clients of a load balancer come anew. Default none.
+    pub lifetime: Option<Duration>,
     /// Close when the peer takes no byte of a waiting queue for so long. Default none.
     pub write_stall_timeout: Option<Duration>,
     /// How long a close may take to flush what is queued. After an end of stream it counts anew
@@ -167,6 +176,7 @@ impl Default for ConnOptions {
             max_unread: 1 << 20,
             idle_timeout: None,
             first_byte_timeout: None,
+            lifetime: None,
             write_stall_timeout: None,
             close_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(1),

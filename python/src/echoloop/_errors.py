@@ -88,6 +88,8 @@ _TIMEOUTS = (
     Close.TIMED_OUT_IDLE,
     Close.TIMED_OUT_WRITE_STALL,
     Close.TIMED_OUT_CLOSE,
+    Close.TIMED_OUT_FIRST_BYTE,
+    Close.TIMED_OUT_LIFETIME,
 )
 
 

@@ -19,6 +19,8 @@ pub(crate) enum DeadlineKind {
     WriteStall,
     Idle,
     FirstByte,
+    /// It is to be closed.
+    Lifetime,
 }
 
 impl<K> Conn<K> {
@@ -46,13 +48,21 @@ impl<K> Conn<K> {
                 );
             }
         }
+        // One that closes is bounded already, save for a peer that is owed its bytes.
+        if !self.flags.any(Flags::CONNECTING) && (!closing || self.ends_by == NEVER) {
+            let lifetime = self.options.lifetime;
+            consider(self.opened_at, lifetime, DeadlineKind::Lifetime);
+        }
         if !closing && !self.flags.any(Flags::CONNECTING) {
             consider(
                 self.active_at,
                 self.options.idle_timeout,
                 DeadlineKind::Idle,
             );
-            let first = self.options.first_byte_timeout.filter(|_| self.awaits_first);
+            let first = self
+                .options
+                .first_byte_timeout
+                .filter(|_| self.awaits_first);
             consider(self.opened_at, first, DeadlineKind::FirstByte);
         }
         earliest
@@ -112,6 +122,10 @@ impl<S: System> EventLoop<S> {
             DeadlineKind::WriteStall => CloseReason::TimedOut(Deadline::WriteStall),
             DeadlineKind::Idle => CloseReason::TimedOut(Deadline::Idle),
             DeadlineKind::FirstByte => CloseReason::TimedOut(Deadline::FirstByte),
+            DeadlineKind::Lifetime => {
+                let reason = CloseReason::TimedOut(Deadline::Lifetime);
+                return self.begin_close(slot, reason, None);
+            }
             DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => self.connect_timed_out(slot),
             DeadlineKind::End if flushed => conn.reason,
             DeadlineKind::End => CloseReason::TimedOut(Deadline::Close),

@@ -18,6 +18,13 @@ impl<S: System> Connection<'_, S> {
         self.el.arm(self.slot);
     }
 
+    /// Sets or removes the [`lifetime`](crate::ConnOptions::lifetime), counted from when the
+    /// connection was opened: one that is over closes the connection in the next turn.
+    pub fn set_lifetime(&mut self, lifetime: Option<Duration>) {
+        Arc::make_mut(&mut self.conn_mut().options).lifetime = lifetime;
+        self.el.arm(self.slot);
+    }
+
     /// Sets or removes the write-stall timeout, counted from the last byte the peer took.
     pub fn set_write_stall_timeout(&mut self, timeout: Option<Duration>) {
         Arc::make_mut(&mut self.conn_mut().options).write_stall_timeout = timeout;

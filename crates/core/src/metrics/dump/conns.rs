@@ -103,6 +103,7 @@ fn deadline_name<K>(conn: &Conn<K>, kind: DeadlineKind) -> &'static str {
         DeadlineKind::WriteStall => "write-stall timeout",
         DeadlineKind::Idle => "idle timeout",
         DeadlineKind::FirstByte => "first-byte timeout",
+        DeadlineKind::Lifetime => "end of its lifetime",
         DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => "connect timeout",
         DeadlineKind::End if conn.flags.any(Flags::LINGERING) => "end of lingering",
         DeadlineKind::End => "close timeout",
