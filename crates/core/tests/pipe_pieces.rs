@@ -250,7 +250,7 @@ fn whatever_is_done_to_piped_connections_each_ends_with_one_closed() {
                         0..7 => drop(el.pipe(id, any(&mut random))),
                         7 => drop(el.unpipe(id)),
                         8 => drop(el.send(id, &random.bytes(1500))),
-                        9 => assert!(el.give_away(id).is_err(), "the sim has no descriptors"),
+                        9 => drop(el.give_away(id)),
                         10..14 => {
                             let Ok(mut view) = el.conn(id) else { continue };
                             match random.below(12) {

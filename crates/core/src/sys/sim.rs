@@ -6,20 +6,21 @@
 //! [`SimOptions`] say. Time passes only in `wait`, by its timeout, and only when nothing is ready.
 
 mod datagrams;
+mod hands;
 mod net;
 mod roads;
 mod system;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::io::Errno;
 
-use net::{Net, Plan, Socket};
+use net::{Host, Net, Plan, Socket};
 pub use roads::Meets;
 
 use crate::sys::Random;
@@ -71,16 +72,22 @@ impl SimOptions {
 }
 
 /// The simulated system, for [`EventLoop::with_system`](crate::EventLoop::with_system). A clone is
-/// the same network: keep one to play the peers.
+/// the same system: keep one to play the peers. Another loop of the same network has a
+/// [`neighbour`](Self::neighbour).
 #[derive(Clone)]
 pub struct Sim {
     net: Rc<RefCell<Net>>,
     woken: Arc<AtomicBool>,
+    /// Whose sockets, alarm and signals these are.
+    host: usize,
 }
 
-/// A socket of the simulated system.
+/// A socket of the simulated system. Dropping it closes it.
 #[derive(Debug)]
-pub struct SimSocket(usize);
+pub struct SimSocket {
+    index: usize,
+    net: Weak<RefCell<Net>>,
+}
 
 /// The other end of a connection, played by the test.
 #[derive(Clone)]
@@ -94,9 +101,7 @@ impl Sim {
     pub fn new(options: SimOptions) -> Self {
         let net = Net {
             clock: 1,
-            alarm: None,
-            signals: Vec::new(),
-            signalled: false,
+            hosts: vec![Host::default()],
             // Not the numbers of a test that uses the same seed.
             random: Random::new(options.seed ^ 0x51b),
             options,
@@ -109,6 +114,20 @@ impl Sim {
         Self {
             net: Rc::new(RefCell::new(net)),
             woken: Arc::default(),
+            host: 0,
+        }
+    }
+
+    /// A system for another loop on the same network and clock, with sockets, an alarm and signals
+    /// of its own. Connections and listeners may change hands between the two.
+    #[must_use]
+    pub fn neighbour(&self) -> Self {
+        let hosts = &mut self.net.borrow_mut().hosts;
+        hosts.push(Host::default());
+        Self {
+            net: Rc::clone(&self.net),
+            woken: Arc::default(),
+            host: hosts.len() - 1,
         }
     }
 
@@ -122,13 +141,11 @@ impl Sim {
         let addr = addr.try_into().map_err(Into::into).expect("an address");
         let mut net = self.net.borrow_mut();
         let index = net.open();
-        let listening = |s: &&mut Socket| s.open && s.listener.as_ref() == Some(&addr);
-        let listener = net
-            .sockets
-            .iter_mut()
-            .find(listening)
-            .expect("somebody listens");
-        listener.backlog.push_back(index);
+        let listening = |s: &&Socket| s.open && s.listener.as_ref() == Some(&addr);
+        let listener = net.sockets.iter().find(listening);
+        let backlog = listener.and_then(|s| s.backlog.as_ref());
+        let backlog = backlog.expect("somebody listens");
+        backlog.borrow_mut().push_back(index);
         Peer {
             net: Rc::clone(&self.net),
             index,
@@ -171,9 +188,10 @@ impl Sim {
     /// Lets a signal arrive, which does nothing if nobody watches it.
     pub fn raise(&self, number: i32) {
         let net = &mut *self.net.borrow_mut();
-        for (watched, came) in &mut net.signals {
+        let host = &mut net.hosts[self.host];
+        for (watched, came) in &mut host.signals {
             if *watched == number {
-                (*came, net.signalled) = (true, true);
+                (*came, host.signalled) = (true, true);
             }
         }
     }
@@ -182,17 +200,20 @@ impl Sim {
     #[must_use]
     pub fn readable(&self) -> bool {
         let net = self.net.borrow();
+        let host = &net.hosts[self.host];
         self.woken.load(Ordering::Relaxed)
-            || net.alarm.is_some_and(|at| at <= net.clock)
-            || net.signalled
-            || net.answers_wait()
-            || (0..net.sockets.len()).any(|index| net.edges(index).is_some())
+            || host.alarm.is_some_and(|at| at <= net.clock)
+            || host.signalled
+            || net.answers_wait(self.host)
+            || (0..net.sockets.len()).any(|index| net.edges(self.host, index).is_some())
     }
 
-    /// Sockets that are open on the loop's side, listeners included.
+    /// Sockets that are open on the side of the loops, listeners included.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
-        self.net.borrow().sockets.iter().filter(|s| s.open).count()
+        let net = &mut *self.net.borrow_mut();
+        net.close_lost();
+        net.sockets.iter().filter(|s| s.open).count()
     }
 }
 
@@ -215,6 +236,24 @@ impl Peer {
         let arrived = &mut net.sockets[self.index].to_peer;
         let n = most.min(arrived.len());
         arrived.drain(..n).collect()
+    }
+
+    /// The address by which the loop knows this peer.
+    #[must_use]
+    pub fn addr(&self) -> Addr {
+        self.net.borrow().peer_addr(self.index)
+    }
+
+    /// Bytes that have arrived and were not taken yet.
+    #[must_use]
+    pub fn arrived(&self) -> usize {
+        self.net.borrow().sockets[self.index].to_peer.len()
+    }
+
+    /// Bytes sent that the loop's side has not read yet.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.net.borrow().sockets[self.index].to_loop.len()
     }
 
     /// Finishes sending.

@@ -3,7 +3,11 @@
 //! The rule: a report is given once, and again only after a call has found the end of what there
 //! is; so edges come exactly where the contract demands them.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 
 use rustix::io::Errno;
 
@@ -15,11 +19,7 @@ use crate::sys::{Random, Readiness, Ready};
 
 pub(super) struct Net {
     pub(super) clock: u64,
-    pub(super) alarm: Option<u64>,
-    /// Signals that are watched, and whether each came.
-    pub(super) signals: Vec<(i32, bool)>,
-    /// A signal is to be reported.
-    pub(super) signalled: bool,
+    pub(super) hosts: Vec<Host>,
     pub(super) random: Random,
     pub(super) options: SimOptions,
     pub(super) sockets: Vec<Socket>,
@@ -32,6 +32,16 @@ pub(super) struct Net {
     pub(super) roads: Roads,
 }
 
+/// What each loop has for itself.
+#[derive(Default)]
+pub(super) struct Host {
+    pub(super) alarm: Option<u64>,
+    /// Signals that are watched, and whether each came.
+    pub(super) signals: Vec<(i32, bool)>,
+    /// A signal is to be reported.
+    pub(super) signalled: bool,
+}
+
 /// What a connect of the loop meets.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Plan {
@@ -41,10 +51,17 @@ pub(super) enum Plan {
 
 #[derive(Default)]
 pub(super) struct Socket {
+    /// The host whose it is.
+    pub(super) owner: usize,
     pub(super) token: Option<u64>,
     pub(super) open: bool,
+    /// Where nobody has it, this tells whether the descriptor that stands for it is still open.
+    pub(super) in_hand: Option<UnixStream>,
     pub(super) listener: Option<Addr>,
-    pub(super) backlog: VecDeque<usize>,
+    /// Of one that connects: where to.
+    pub(super) asked_for: Option<Addr>,
+    /// Of a listener: who waits to be accepted, by any of those that share it.
+    pub(super) backlog: Option<Rc<RefCell<VecDeque<usize>>>>,
     pub(super) to_loop: VecDeque<u8>,
     pub(super) to_peer: VecDeque<u8>,
     pub(super) peer_finished: bool,
@@ -68,6 +85,7 @@ pub(super) struct Socket {
 }
 
 impl Net {
+    /// Opens a socket that is nobody's yet.
     pub(super) fn open(&mut self) -> usize {
         let armed = Socket {
             open: true,
@@ -121,9 +139,34 @@ impl Net {
         first.then_some(Errno::CONNRESET)
     }
 
-    /// What is to be reported of a socket, if anything.
-    pub(super) fn readiness(&mut self, index: usize) -> Option<Ready> {
-        let edges = self.edges(index)?;
+    /// Closes a socket, and the backlog that nobody else has.
+    pub(super) fn close(&mut self, index: usize) {
+        let socket = &mut self.sockets[index];
+        if !std::mem::take(&mut socket.open) {
+            return;
+        }
+        socket.token = None;
+        socket.in_hand = None;
+        // As TCP has it: input that nobody will read is answered with a reset.
+        socket.reset |= !socket.to_loop.is_empty();
+        let Some(unaccepted) = socket.backlog.take().and_then(Rc::into_inner) else {
+            return;
+        };
+        for index in unaccepted.into_inner() {
+            self.sockets[index].open = false;
+            self.sockets[index].reset = true;
+        }
+    }
+
+    /// The address of whoever is at the other end.
+    pub(super) fn peer_addr(&self, index: usize) -> Addr {
+        let asked_for = self.sockets[index].asked_for.clone();
+        asked_for.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 1], index as u16)).into())
+    }
+
+    /// What is to be reported to a host of a socket, if anything.
+    pub(super) fn readiness(&mut self, host: usize, index: usize) -> Option<Ready> {
+        let edges = self.edges(host, index)?;
         let s = &mut self.sockets[index];
         s.read_armed &= !edges.readable;
         s.write_armed &= !edges.writable;
@@ -140,17 +183,21 @@ impl Net {
     }
 
     /// What the next `readiness` of a socket reports, if anything.
-    pub(super) fn edges(&self, index: usize) -> Option<Edges> {
+    pub(super) fn edges(&self, host: usize, index: usize) -> Option<Edges> {
         let room = self.options.buffer;
         let s = &self.sockets[index];
+        if s.owner != host {
+            return None;
+        }
         let answered = !s.silent && s.answers_at <= self.clock;
         let arrived = s.inbox.as_ref().is_some_and(|i| !i.arrived.is_empty());
+        let knocks = s.backlog.as_ref().is_some_and(|b| !b.borrow().is_empty());
         let unreachable = s.inbox.as_ref().is_some_and(|i| i.refusal.is_some());
         let edges = Edges {
             token: s.token.filter(|_| s.open && answered)?,
             failed: (s.reset || s.hung_up || s.refused || unreachable) && !s.told_end,
             ended: (s.hung_up || s.peer_finished) && !s.told_end,
-            readable: s.read_armed && (!s.to_loop.is_empty() || !s.backlog.is_empty() || arrived),
+            readable: s.read_armed && (!s.to_loop.is_empty() || knocks || arrived),
             writable: s.write_armed && s.to_peer.len() < room && s.listener.is_none(),
         };
         (edges.failed || edges.ended || edges.readable || edges.writable).then_some(edges)

@@ -40,6 +40,7 @@ pub(super) struct Roads {
 }
 
 struct Lookup {
+    host: usize,
     token: u64,
     due: u64,
     answer: Answer,
@@ -105,14 +106,15 @@ impl Net {
         }
     }
 
-    pub(super) fn lookup(&mut self, token: u64, host: &Arc<str>) -> Result<(), Errno> {
+    pub(super) fn lookup(&mut self, host: usize, token: u64, name: &Arc<str>) -> Result<(), Errno> {
         if self.roads.lookups.len() >= MOST_LOOKUPS {
             return Err(Errno::NOBUFS);
         }
         let unknown = (Duration::ZERO, Err(ResolveError::new(libc::EAI_NONAME, 0)));
-        let planned = self.roads.names.get(&**host).cloned();
+        let planned = self.roads.names.get(&**name).cloned();
         let (delay, answer) = planned.unwrap_or(unknown);
         self.roads.lookups.push(Lookup {
+            host,
             token,
             due: later(self.clock, delay),
             answer,
@@ -121,28 +123,30 @@ impl Net {
         Ok(())
     }
 
-    pub(super) fn cancel_lookup(&mut self, token: u64) {
-        self.roads.lookups.retain(|l| l.token != token);
+    pub(super) fn cancel_lookup(&mut self, host: usize, token: u64) {
+        let lookups = &mut self.roads.lookups;
+        lookups.retain(|l| (l.host, l.token) != (host, token));
     }
 
-    pub(super) fn looked_up(&mut self) -> Option<(u64, Answer)> {
+    pub(super) fn looked_up(&mut self, host: usize) -> Option<(u64, Answer)> {
         let lookups = &mut self.roads.lookups;
-        let place = lookups.iter().position(|l| l.due <= self.clock)?;
+        let answered = |l: &Lookup| l.host == host && l.due <= self.clock;
+        let place = lookups.iter().position(answered)?;
         let lookup = lookups.swap_remove(place);
         Some((lookup.token, lookup.answer))
     }
 
     /// An answer has come in that was not reported yet.
-    pub(super) fn answers_came(&mut self) -> bool {
+    pub(super) fn answers_came(&mut self, host: usize) -> bool {
         let lookups = self.roads.lookups.iter_mut();
-        let came = lookups.filter(|l| l.due <= self.clock && !l.told);
+        let came = lookups.filter(|l| l.host == host && l.due <= self.clock && !l.told);
         came.map(|l| l.told = true).count() > 0
     }
 
     /// Answers came in that `answers_came` has not told of.
-    pub(super) fn answers_wait(&self) -> bool {
+    pub(super) fn answers_wait(&self, host: usize) -> bool {
         let mut lookups = self.roads.lookups.iter();
-        lookups.any(|l| l.due <= self.clock && !l.told)
+        lookups.any(|l| l.host == host && l.due <= self.clock && !l.told)
     }
 
     /// When the next planned thing happens.

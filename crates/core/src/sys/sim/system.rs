@@ -2,6 +2,8 @@
 
 use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use crate::sys::{
     ALARM, Answer, Readiness, Ready, SIGNALS, System, UdpChange, UdpFeatures, UdpPlaces,
     UdpReceived, UdpSend, WAKER, Waker,
 };
-use crate::{Addr, ConnectOptions, ListenOptions, UdpOptions};
+use crate::{Addr, ConnOptions, ConnectOptions, ListenOptions, UdpOptions};
 
 impl System for Sim {
     type Socket = SimSocket;
@@ -26,23 +28,24 @@ impl System for Sim {
 
     fn wait(&mut self, timeout: Option<Duration>, ready: &mut Vec<Ready>) -> Result<(), Errno> {
         let net = &mut *self.net.borrow_mut();
+        net.close_lost();
         if net.interrupts() {
             return Err(Errno::INTR);
         }
-        if self.woken.swap(false, Ordering::Relaxed) | net.answers_came() {
+        if self.woken.swap(false, Ordering::Relaxed) | net.answers_came(self.host) {
             ready.push(Ready {
                 token: WAKER,
                 readiness: Readiness::READABLE,
             });
         }
-        if std::mem::take(&mut net.signalled) {
+        if std::mem::take(&mut net.hosts[self.host].signalled) {
             ready.push(Ready {
                 token: SIGNALS,
                 readiness: Readiness::READABLE,
             });
         }
         for index in 0..net.sockets.len() {
-            ready.extend(net.readiness(index));
+            ready.extend(net.readiness(self.host, index));
         }
         for place in (1..ready.len()).rev() {
             let other = net.random.below(place as u64 + 1) as usize;
@@ -51,13 +54,13 @@ impl System for Sim {
         if ready.is_empty() {
             let step = timeout.map_or(1_000_000, |t| t.as_nanos() as u64);
             let plan = net.next_plan().map_or(u64::MAX, |at| at - net.clock);
-            let alarm = net
-                .alarm
-                .map_or(u64::MAX, |at| at.saturating_sub(net.clock));
+            let alarm = net.hosts[self.host].alarm;
+            let alarm = alarm.map_or(u64::MAX, |at| at.saturating_sub(net.clock));
             net.clock += step.min(plan).min(alarm);
         }
-        if net.alarm.is_some_and(|at| at <= net.clock) {
-            net.alarm = None;
+        let host = &mut net.hosts[self.host];
+        if host.alarm.is_some_and(|at| at <= net.clock) {
+            host.alarm = None;
             ready.push(Ready {
                 token: ALARM,
                 readiness: Readiness::READABLE,
@@ -72,27 +75,29 @@ impl System for Sim {
     }
 
     fn watch_signal(&mut self, number: i32) -> Result<(), Errno> {
-        self.net.borrow_mut().signals.push((number, false));
+        let net = &mut *self.net.borrow_mut();
+        net.hosts[self.host].signals.push((number, false));
         Ok(())
     }
 
     fn unwatch_signal(&mut self, number: i32) {
-        self.net.borrow_mut().signals.retain(|s| s.0 != number);
+        let net = &mut *self.net.borrow_mut();
+        net.hosts[self.host].signals.retain(|s| s.0 != number);
     }
 
     fn take_signals(&mut self, into: &mut Vec<i32>) {
         let net = &mut *self.net.borrow_mut();
-        let came = net.signals.iter_mut();
+        let came = net.hosts[self.host].signals.iter_mut();
         into.extend(came.filter_map(|s| std::mem::take(&mut s.1).then_some(s.0)));
     }
 
     fn set_alarm(&mut self, at: Option<u64>) -> Result<(), Errno> {
-        self.net.borrow_mut().alarm = at;
+        self.net.borrow_mut().hosts[self.host].alarm = at;
         Ok(())
     }
 
     fn register(&mut self, socket: &SimSocket, token: u64) -> Result<(), Errno> {
-        self.net.borrow_mut().sockets[socket.0].token = Some(token);
+        self.net.borrow_mut().sockets[socket.index].token = Some(token);
         Ok(())
     }
 
@@ -105,9 +110,9 @@ impl System for Sim {
         {
             return Err(Errno::ADDRINUSE);
         }
-        let index = net.open();
-        net.sockets[index].listener = Some(addr.clone());
-        Ok(SimSocket(index))
+        let index = net.listen(addr);
+        net.sockets[index].owner = self.host;
+        Ok(self.socket(index))
     }
 
     fn accept(&mut self, listener: &SimSocket) -> Result<(SimSocket, Addr), Errno> {
@@ -116,21 +121,15 @@ impl System for Sim {
             return Err(e);
         }
         let again = net.refuses_now();
-        let socket = &mut net.sockets[listener.0];
-        match if again {
-            None
-        } else {
-            socket.backlog.pop_front()
-        } {
-            Some(index) => Ok((
-                SimSocket(index),
-                SocketAddr::from(([10, 0, 0, 1], index as u16)).into(),
-            )),
-            None => {
-                socket.read_armed = true;
-                Err(Errno::AGAIN)
-            }
-        }
+        let socket = &mut net.sockets[listener.index];
+        let backlog = socket.backlog.as_ref().filter(|_| !again);
+        let Some(index) = backlog.and_then(|b| b.borrow_mut().pop_front()) else {
+            socket.read_armed = true;
+            return Err(Errno::AGAIN);
+        };
+        net.sockets[index].owner = self.host;
+        let peer = net.peer_addr(index);
+        Ok((self.socket(index), peer))
     }
 
     fn connect(&mut self, addr: &Addr, _: &ConnectOptions) -> Result<SimSocket, Errno> {
@@ -138,6 +137,8 @@ impl System for Sim {
         let road = net.set_out(addr)?;
         let index = net.open();
         let socket = &mut net.sockets[index];
+        socket.owner = self.host;
+        socket.asked_for = Some(addr.clone());
         socket.answers_at = road.map_or(0, |(_, at)| at);
         let plan = match road {
             None => net.plans.pop_front(),
@@ -150,12 +151,12 @@ impl System for Sim {
             Some(Plan::Silent) => socket.silent = true,
             None => net.connected.push_back(index),
         }
-        Ok(SimSocket(index))
+        Ok(self.socket(index))
     }
 
     fn take_error(&mut self, socket: &SimSocket) -> Option<Errno> {
         let net = &mut *self.net.borrow_mut();
-        let index = socket.0;
+        let index = socket.index;
         let socket = &mut net.sockets[index];
         if let Some(inbox) = &mut socket.inbox {
             return inbox.refusal.take();
@@ -170,23 +171,23 @@ impl System for Sim {
     }
 
     fn local_addr(&self, socket: &SimSocket) -> Result<Addr, Errno> {
-        if let Some(inbox) = &self.net.borrow().sockets[socket.0].inbox {
+        if let Some(inbox) = &self.net.borrow().sockets[socket.index].inbox {
             return Ok(inbox.local.into());
         }
-        let listener = self.net.borrow().sockets[socket.0].listener.clone();
+        let listener = self.net.borrow().sockets[socket.index].listener.clone();
         Ok(listener.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 2], 7)).into()))
     }
 
     fn recv(&mut self, socket: &SimSocket, buf: &mut [u8]) -> Result<usize, Errno> {
         let net = &mut *self.net.borrow_mut();
-        net.mishap(socket.0)?;
-        let again = net.refuses_now() && !net.sockets[socket.0].hung_up;
-        let arrived = net.sockets[socket.0].to_loop.len();
-        if arrived == 0 && net.sockets[socket.0].hung_up {
-            return net.hang_up(socket.0).map_or(Ok(0), Err);
+        net.mishap(socket.index)?;
+        let again = net.refuses_now() && !net.sockets[socket.index].hung_up;
+        let arrived = net.sockets[socket.index].to_loop.len();
+        if arrived == 0 && net.sockets[socket.index].hung_up {
+            return net.hang_up(socket.index).map_or(Ok(0), Err);
         }
         let n = net.piece(buf.len().min(arrived));
-        let socket = &mut net.sockets[socket.0];
+        let socket = &mut net.sockets[socket.index];
         if socket.to_loop.is_empty() && socket.peer_finished {
             return Ok(0);
         }
@@ -203,18 +204,18 @@ impl System for Sim {
 
     fn send(&mut self, socket: &SimSocket, bufs: &[IoSlice<'_>]) -> Result<usize, Errno> {
         let net = &mut *self.net.borrow_mut();
-        net.mishap(socket.0)?;
-        if net.sockets[socket.0].hung_up {
-            return Err(net.hang_up(socket.0).unwrap_or(Errno::PIPE));
+        net.mishap(socket.index)?;
+        if net.sockets[socket.index].hung_up {
+            return Err(net.hang_up(socket.index).unwrap_or(Errno::PIPE));
         }
         let again = net.refuses_now();
         let offered: usize = bufs.iter().map(|b| b.len()).sum();
         let room = net
             .options
             .buffer
-            .saturating_sub(net.sockets[socket.0].to_peer.len());
+            .saturating_sub(net.sockets[socket.index].to_peer.len());
         let n = net.piece(offered.min(room));
-        let socket = &mut net.sockets[socket.0];
+        let socket = &mut net.sockets[socket.index];
         if socket.loop_finished {
             return Err(Errno::PIPE);
         }
@@ -230,7 +231,7 @@ impl System for Sim {
     }
 
     fn shutdown_write(&mut self, socket: &SimSocket) -> Result<(), Errno> {
-        let socket = &mut self.net.borrow_mut().sockets[socket.0];
+        let socket = &mut self.net.borrow_mut().sockets[socket.index];
         if socket.hung_up {
             return Err(Errno::NOTCONN);
         }
@@ -239,26 +240,51 @@ impl System for Sim {
     }
 
     fn close(&mut self, socket: SimSocket) {
-        let net = &mut *self.net.borrow_mut();
-        let socket = &mut net.sockets[socket.0];
-        socket.open = false;
-        socket.token = None;
-        let unaccepted = std::mem::take(&mut socket.backlog);
-        // As TCP has it: input that nobody will read is answered with a reset.
-        socket.reset |= !socket.to_loop.is_empty();
-        for index in unaccepted {
-            net.sockets[index].open = false;
-            net.sockets[index].reset = true;
-        }
+        self.net.borrow_mut().close(socket.index);
     }
 
     fn abort(&mut self, socket: SimSocket) {
-        self.net.borrow_mut().sockets[socket.0].reset = true;
+        self.net.borrow_mut().sockets[socket.index].reset = true;
         self.close(socket);
     }
 
+    fn check_adopted(&mut self, fd: BorrowedFd<'_>, _: &ConnOptions) -> Result<Addr, Errno> {
+        let index = self.in_hand(fd)?;
+        if self.net.borrow().sockets[index].listener.is_some() {
+            return Err(Errno::INVAL);
+        }
+        Ok(self.net.borrow().peer_addr(index))
+    }
+
+    fn adopt(&mut self, socket: OwnedFd) -> Result<SimSocket, OwnedFd> {
+        match self.in_hand(socket.as_fd()) {
+            Ok(index) => Ok(self.take_over(index)),
+            Err(_) => Err(socket),
+        }
+    }
+
+    fn adopt_listener(&mut self, fd: OwnedFd, _: &ListenOptions) -> Result<SimSocket, Errno> {
+        let index = self.in_hand(fd.as_fd())?;
+        if self.net.borrow().sockets[index].listener.is_none() {
+            return Err(Errno::INVAL);
+        }
+        Ok(self.take_over(index))
+    }
+
+    fn share(&mut self, socket: &SimSocket) -> Result<OwnedFd, Errno> {
+        self.share_listener(socket.index)
+    }
+
+    fn release(&mut self, mut socket: SimSocket) -> Result<OwnedFd, SimSocket> {
+        let Ok(fd) = self.give_out(socket.index) else {
+            return Err(socket);
+        };
+        socket.net = Weak::new(); // It is not this one's to close any more.
+        Ok(fd)
+    }
+
     fn reregister(&mut self, socket: &SimSocket, token: u64) -> Result<(), Errno> {
-        let socket = &mut self.net.borrow_mut().sockets[socket.0];
+        let socket = &mut self.net.borrow_mut().sockets[socket.index];
         socket.token = Some(token);
         socket.read_armed = true;
         socket.write_armed = true;
@@ -277,15 +303,15 @@ impl System for Sim {
     }
 
     fn lookup(&mut self, token: u64, host: &Arc<str>) -> Result<(), Errno> {
-        self.net.borrow_mut().lookup(token, host)
+        self.net.borrow_mut().lookup(self.host, token, host)
     }
 
     fn cancel_lookup(&mut self, token: u64) {
-        self.net.borrow_mut().cancel_lookup(token);
+        self.net.borrow_mut().cancel_lookup(self.host, token);
     }
 
     fn looked_up(&mut self) -> Option<(u64, Answer)> {
-        self.net.borrow_mut().looked_up()
+        self.net.borrow_mut().looked_up(self.host)
     }
 
     fn udp_bind(
@@ -293,12 +319,14 @@ impl System for Sim {
         addr: &Addr,
         options: &UdpOptions,
     ) -> Result<(SimSocket, UdpFeatures), Errno> {
-        let (index, features) = self.net.borrow_mut().udp_bind(addr, options)?;
-        Ok((SimSocket(index), features))
+        let net = &mut *self.net.borrow_mut();
+        let (index, features) = net.udp_bind(addr, options)?;
+        net.sockets[index].owner = self.host;
+        Ok((self.socket(index), features))
     }
 
     fn udp_change(&mut self, socket: &SimSocket, change: UdpChange) -> Result<(), Errno> {
-        self.net.borrow_mut().udp_change(socket.0, change)
+        self.net.borrow_mut().udp_change(socket.index, change)
     }
 
     fn udp_recv(
@@ -309,7 +337,7 @@ impl System for Sim {
         received: &mut Vec<UdpReceived>,
     ) -> Result<(), Errno> {
         let mut net = self.net.borrow_mut();
-        net.udp_recv(socket.0, places, buf, received)
+        net.udp_recv(socket.index, places, buf, received)
     }
 
     fn udp_send(
@@ -318,6 +346,23 @@ impl System for Sim {
         bytes: &[u8],
         messages: &[UdpSend],
     ) -> Result<usize, Errno> {
-        self.net.borrow_mut().udp_send(socket.0, bytes, messages)
+        self.net
+            .borrow_mut()
+            .udp_send(socket.index, bytes, messages)
+    }
+}
+
+impl Sim {
+    pub(super) fn socket(&self, index: usize) -> SimSocket {
+        let net = Rc::downgrade(&self.net);
+        SimSocket { index, net }
+    }
+}
+
+impl Drop for SimSocket {
+    fn drop(&mut self) {
+        if let Some(net) = self.net.upgrade() {
+            net.borrow_mut().close(self.index);
+        }
     }
 }
