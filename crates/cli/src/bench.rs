@@ -18,16 +18,23 @@ use clap::Args as ClapArgs;
 use echoloop_load::{Failed, Load, Mode, Plan, Report, Until, cpu_time, own_cpu_time};
 use echoloop_server::Target;
 
-use crate::exit::{self, Failure};
-use crate::serve::{raise_descriptor_limit, seconds};
+use crate::exit::{self, ENDED_AT_ONCE, Failure};
+use crate::service::raise_descriptor_limit;
+use crate::values::seconds;
 
 use progress::Bar;
+
+const EXAMPLES: &str = "\
+Examples:
+  echoloop bench 127.0.0.1:7007
+  echoloop bench localhost:7007 --connections 50 --size 1024 --depth 16 --verify
+  echoloop bench unix:/run/echo.sock --churn --duration 5 --json";
 
 /// Drives an echo server with many connections and measures how it answers.
 ///
 /// Ctrl-C ends early and prints what was measured.
 #[derive(ClapArgs)]
-#[command(after_help = exit::CODES)]
+#[command(after_help = exit::help(EXAMPLES))]
 pub(crate) struct Args {
     /// The echo server: HOST:PORT, or unix:PATH, or unix:@NAME.
     #[arg(value_name = "TARGET")]
@@ -181,13 +188,14 @@ fn drive(load: &mut Load, what: &str, until: Until, stop: &AtomicBool) -> Result
 
 /// The first SIGINT, SIGTERM or SIGHUP ends the run early, the second ends everything at once.
 fn end_by_signal() -> Result<Arc<AtomicBool>, Failure> {
+    use signal_hook::{consts, flag};
     let stop = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(130); // 128 + SIGINT, as a shell has it.
-        }
-    })
-    .map_err(|e| Failure::failed(format!("signals can't be handled: {e}")))?;
+    let failed = |e| Failure::failed(format!("signals can't be handled: {e}"));
+    for signal in [consts::SIGINT, consts::SIGTERM, consts::SIGHUP] {
+        // In this order: the first one finds the flag unset and sets it.
+        flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, Arc::clone(&stop))
+            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
+            .map_err(failed)?;
+    }
     Ok(stop)
 }

@@ -12,6 +12,8 @@ const FAILED: u8 = 1;
 const NOT_UNDERSTOOD: u8 = 2;
 /// Bytes came back wrong, or were lost.
 const WRONG_BYTES: u8 = 3;
+/// A second Ctrl-C: 128 + SIGINT, as a shell has it.
+pub(crate) const ENDED_AT_ONCE: i32 = 130;
 
 /// The end of every `--help`.
 pub(crate) const CODES: &str = "\
@@ -21,6 +23,11 @@ Exit codes:
     2  the command was not understood
     3  bytes came back wrong, or were lost
   130  a second Ctrl-C ended it at once";
+
+/// What stands at the end of a subcommand's `--help`: its examples, then the exit codes.
+pub(crate) fn help(examples: &str) -> String {
+    format!("{examples}\n\n{CODES}")
+}
 
 /// Why a subcommand did not succeed, in one line that says what to do about it.
 #[derive(Debug)]

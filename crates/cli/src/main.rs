@@ -4,16 +4,20 @@
 //! exit code is one of those in `exit`.
 
 mod bench;
+mod console;
 mod exit;
+mod figures;
 mod serve;
-mod stats;
+mod server_args;
+mod service;
+mod signals;
+mod units;
+mod values;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-use exit::Failure;
 
 /// One non-blocking network event loop, and an echo server to see it at work.
 ///
@@ -34,7 +38,7 @@ enum Command {
 fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let outcome = match Cli::parse().command {
-        Command::Serve(args) => serve::run(&args).map_err(Failure::failed),
+        Command::Serve(args) => serve::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let Err(failure) = outcome else {

@@ -4,7 +4,7 @@ use echoloop_load::{Cause, Error, Mode, Plan, Report};
 use rustix::io::Errno;
 
 use crate::exit::Failure;
-use crate::stats::grouped;
+use crate::units::grouped;
 
 /// The failure of a run, if it is one.
 pub(super) fn failure(plan: &Plan, report: &Report, error: Option<&Error>) -> Option<Failure> {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 
 use echoloop_load::Report;
 
-use crate::stats::{grouped, time};
+use crate::units::{grouped, time};
 
 /// How many characters the longest bar has.
 const WIDTH: u64 = 40;

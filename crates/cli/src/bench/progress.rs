@@ -5,7 +5,7 @@ use std::time::Duration;
 use echoloop_load::{Progress, Until};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::stats::grouped;
+use crate::units::grouped;
 
 /// One run's bar.
 pub(super) struct Bar {

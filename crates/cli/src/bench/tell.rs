@@ -9,7 +9,7 @@ use echoloop_load::{Mode, Report};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
-use crate::stats::{bytes, grouped, time};
+use crate::units::{bytes, grouped, time};
 
 use super::{Measured, advice, histogram};
 

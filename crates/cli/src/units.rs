@@ -1,55 +1,6 @@
-//! The line of figures: kept up to date on a terminal, a new line each time elsewhere.
-
-use std::io::{self, IsTerminal, Write};
-use std::time::Duration;
-
-use echoloop_server::Counters;
-
-/// Prints figures once an interval.
-pub(crate) struct Stats {
-    last: Counters,
-    last_at: Duration,
-    live: bool,
-}
-
-impl Stats {
-    pub(crate) fn new() -> Self {
-        Self {
-            last: Counters::default(),
-            last_at: Duration::ZERO,
-            live: io::stdout().is_terminal(),
-        }
-    }
-
-    /// Prints what happened since the last time. A closed standard output is not our concern.
-    pub(crate) fn print(&mut self, now: Duration, counters: &Counters, open: usize, refused: u64) {
-        let seconds = (now - self.last_at).as_secs_f64().max(1e-9);
-        let line = format!(
-            "{open} open, {} accepted, {refused} refused, {:.0} reads/s, {}/s in, {}/s out",
-            counters.accepted,
-            (counters.reads - self.last.reads) as f64 / seconds,
-            bytes((counters.bytes_received - self.last.bytes_received) as f64 / seconds),
-            bytes((counters.bytes_sent - self.last.bytes_sent) as f64 / seconds),
-        );
-        self.last = *counters;
-        self.last_at = now;
-        let mut out = io::stdout().lock();
-        // Carriage return and "erase to end of line" (ECMA-48 EL) rewrite the line in place.
-        let _ = if self.live {
-            write!(out, "\r{line}\x1b[K")
-        } else {
-            writeln!(out, "{line}")
-        };
-        let _ = out.flush();
-    }
-
-    /// Leaves the live line, so that what follows starts on one of its own.
-    pub(crate) fn finish(&self) {
-        if self.live {
-            let _ = writeln!(io::stdout());
-        }
-    }
-}
+//! Numbers for a person: bytes, times, counts.
+//!
+//! The rule: a script gets plain numbers by `--json`; what is rounded here is only to be read.
 
 /// A number of bytes for a person: `1.5 MiB`.
 pub(crate) fn bytes(n: f64) -> String {

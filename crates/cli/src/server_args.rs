@@ -1,0 +1,110 @@
+//! The options that every subcommand with a server has: limits, workers, figures, the drain.
+//!
+//! The rule: an option that was not given leaves the default of the library alone.
+
+use std::time::Duration;
+
+use clap::Args;
+use echoloop_server::{ConnOptions, ListenOptions, ServerBuilder};
+
+use crate::values::{Rate, mode, rate, seconds, seconds_or_zero};
+
+/// Where nothing is printed, the loop still says in its log now and then that it waited.
+const QUIET_TICK: Duration = Duration::from_secs(10);
+
+#[derive(Args)]
+pub(crate) struct ServerArgs {
+    /// The mode of the files of Unix sockets, in octal digits, whatever the umask says.
+    #[arg(long, value_name = "MODE", value_parser = mode)]
+    unix_mode: Option<u32>,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    deadlines: Deadlines,
+    #[command(flatten)]
+    drain: Drain,
+    #[command(flatten)]
+    pub(crate) figures: FiguresArgs,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct Limits {
+    /// Refuse further connections while so many are open.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_connections: Option<u64>,
+    /// Refuse further connections of one IPv4 address, or one /64 of IPv6, while so many are open.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_per_peer: Option<u32>,
+    /// Accept so many connections a second, and BURST at once after a quiet time [default: N];
+    /// refuse those beyond.
+    #[arg(long, value_name = "N[:BURST]", value_parser = rate)]
+    accept_rate: Option<Rate<u32>>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Deadlines")]
+struct Deadlines {
+    /// Close a connection on which nothing moved for so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    idle_timeout: Option<Duration>,
+    /// Close a connection whose peer took nothing of what waits for it for so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    write_stall_timeout: Option<Duration>,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "The end")]
+struct Drain {
+    /// After the first signal, serve those who are connected for so many seconds more.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0")]
+    drain_grace: Duration,
+    /// Then close them all, and cut those who have not read everything after so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "5")]
+    drain_deadline: Duration,
+}
+
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub(crate) struct FiguresArgs {
+    /// Print figures every so many seconds: a live line on a terminal, plain lines otherwise.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) stats: Option<Duration>,
+    /// Print one JSON object a line for a script: "listening", "stats", "drained".
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl ServerArgs {
+    /// Applies them to a server that is about to be built.
+    pub(crate) fn apply(&self, builder: ServerBuilder) -> ServerBuilder {
+        let listen = ListenOptions {
+            unix_mode: self.unix_mode,
+            conn: self.conn_options(),
+            ..ListenOptions::default()
+        };
+        let mut builder = builder
+            .listen_options(listen)
+            .drain_grace(self.drain.drain_grace)
+            .drain_deadline(self.drain.drain_deadline)
+            .tick_interval(self.figures.stats.unwrap_or(QUIET_TICK));
+        if let Some(max) = self.limits.max_connections {
+            builder = builder.max_connections(usize::try_from(max).unwrap_or(usize::MAX));
+        }
+        if let Some(max) = self.limits.max_per_peer {
+            builder = builder.max_per_peer(max);
+        }
+        if let Some(Rate { per_second, burst }) = self.limits.accept_rate {
+            builder = builder.accept_rate(per_second, burst);
+        }
+        builder
+    }
+
+    fn conn_options(&self) -> ConnOptions {
+        ConnOptions {
+            idle_timeout: self.deadlines.idle_timeout,
+            write_stall_timeout: self.deadlines.write_stall_timeout,
+            ..ConnOptions::default()
+        }
+    }
+}
