@@ -293,6 +293,23 @@ fn figures_that_nobody_reads_stop_nobody() {
 }
 
 #[test]
+fn who_is_silent_from_the_start_or_has_lived_its_time_is_closed() {
+    for deadline in ["--first-byte-timeout", "--idle-timeout", "--lifetime"] {
+        let server = serve(&["--tcp", "127.0.0.1:0", deadline, "0.3"]);
+        let silent = Client::connect(address_of(&server));
+        silent.expect_end();
+    }
+    let server = serve(&["--tcp", "127.0.0.1:0", "--first-byte-timeout", "0.3"]);
+    let (busy, silent) = (
+        Client::connect(address_of(&server)),
+        Client::connect(address_of(&server)),
+    );
+    busy.echo(b"a first byte");
+    silent.expect_end();
+    busy.echo(b"still here");
+}
+
+#[test]
 fn an_option_with_a_senseless_value_is_refused_with_an_example() {
     for (arguments, example) in [
         (["--accept-rate", "0"], "100:500"),

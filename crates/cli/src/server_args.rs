@@ -48,9 +48,15 @@ struct Deadlines {
     /// Close a connection on which nothing moved for so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle_timeout: Option<Duration>,
+    /// Close a connection whose peer has sent nothing at all so many seconds after it came.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    first_byte_timeout: Option<Duration>,
     /// Close a connection whose peer took nothing of what waits for it for so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     write_stall_timeout: Option<Duration>,
+    /// Close a connection in order so many seconds after it came, however busy it is.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    lifetime: Option<Duration>,
 }
 
 #[derive(Args)]
@@ -103,7 +109,9 @@ impl ServerArgs {
     fn conn_options(&self) -> ConnOptions {
         ConnOptions {
             idle_timeout: self.deadlines.idle_timeout,
+            first_byte_timeout: self.deadlines.first_byte_timeout,
             write_stall_timeout: self.deadlines.write_stall_timeout,
+            lifetime: self.deadlines.lifetime,
             ..ConnOptions::default()
         }
     }
