@@ -5,7 +5,8 @@ use std::ops::AddAssign;
 /// How a drain ended.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Report {
-    /// Connections that closed with all their bytes sent.
+    /// Connections that closed with all their bytes sent, of those that had come in: what the
+    /// server had [connected](crate::Context::connect) itself is not counted here.
     pub closed_clean: u64,
     /// Connections that were cut, or died, with bytes unsent.
     pub aborted: u64,

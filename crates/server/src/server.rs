@@ -464,9 +464,11 @@ impl<S: System> Server<S> {
             self.refused.swap_remove(place);
             return false;
         }
+        let mut came_in = false;
         if let Ok(conn) = self.el.conn(id)
             && conn.origin() != Origin::Connected
         {
+            came_in = true;
             self.limits.leave(conn.peer_addr());
         }
         self.counters.bytes_lost += unsent;
@@ -476,7 +478,7 @@ impl<S: System> Server<S> {
         {
             drain.report.bytes_lost += unsent;
             match unsent {
-                0 => drain.report.closed_clean += 1,
+                0 => drain.report.closed_clean += u64::from(came_in),
                 _ => drain.report.aborted += 1,
             }
         }
