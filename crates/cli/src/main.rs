@@ -4,15 +4,18 @@
 //! exit code is one of those in `exit`.
 
 mod bench;
+mod board;
 mod console;
 mod exit;
 mod figures;
+mod proxy;
 mod serve;
 mod server_args;
 mod service;
 mod signals;
 mod units;
 mod values;
+mod watched;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -32,6 +35,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Proxy(proxy::Args),
     Bench(bench::Args),
 }
 
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let Err(failure) = outcome else {

@@ -47,8 +47,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let words = Words {
         counted: "connections",
         hint,
+        more: Box::new(Vec::new),
     };
-    service::run(builder, &args.server.figures, &words, Echo)
+    service::run(builder, &args.server.figures, words, Echo)
 }
 
 fn addresses(args: &Args) -> Result<ServerBuilder, Failure> {

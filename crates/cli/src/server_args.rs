@@ -106,6 +106,15 @@ impl ServerArgs {
         builder
     }
 
+    /// Options of the connections that a proxy makes: the deadlines that count on both sides.
+    pub(crate) fn upstream_options(&self) -> ConnOptions {
+        ConnOptions {
+            first_byte_timeout: None,
+            lifetime: None,
+            ..self.conn_options()
+        }
+    }
+
     fn conn_options(&self) -> ConnOptions {
         ConnOptions {
             idle_timeout: self.deadlines.idle_timeout,

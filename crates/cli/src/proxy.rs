@@ -1,0 +1,69 @@
+//! `echoloop proxy`: each client gets a connection of its own to one target.
+//!
+//! The rule: whatever an operator sets for `serve` is set here with the same options; limits and
+//! figures count clients. The work is done by `echoloop_server::Proxy`.
+
+use std::time::Duration;
+
+use clap::Args as ClapArgs;
+use echoloop_server::{Addr, ConnectOptions, Proxy, Server, Target};
+
+use crate::exit::{self, Failure};
+use crate::server_args::ServerArgs;
+use crate::service::{self, Where, Words};
+use crate::values::seconds;
+
+const EXAMPLES: &str = "\
+Examples:
+  echoloop proxy 127.0.0.1:8080 localhost:80
+  echoloop proxy 0.0.0.0:7007 unix:/run/echo.sock --max-connections 1000 --idle-timeout 600
+  echoloop proxy unix:/run/front.sock db.example:5432 --unix-mode 660 --json
+
+A client that can't be connected is reset. SIGINT, SIGTERM and SIGHUP drain: nobody new is let in,
+and with --drain-grace those who are there go on for so long. A second one ends at once. SIGUSR1
+writes all that is open to standard error. A drain that had to cut somebody who was owed bytes ends
+with code 3.";
+
+/// Carries bytes between clients and a server, over TCP and Unix sockets in any combination.
+#[derive(ClapArgs)]
+#[command(after_help = exit::help(EXAMPLES))]
+pub(crate) struct Args {
+    /// Where clients come: IP:PORT, unix:PATH or unix:@NAME; port 0 takes any free port.
+    #[arg(value_name = "LISTEN")]
+    listen: Addr,
+    /// Where they are connected to: HOST:PORT, unix:PATH or unix:@NAME. A name is resolved anew for
+    /// each client.
+    #[arg(value_name = "TARGET")]
+    target: Target,
+    /// Reset a client whose connection is not made within so many seconds, all addresses together.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "10")]
+    connect_timeout: Duration,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let options = ConnectOptions {
+        timeout: Some(args.connect_timeout),
+        conn: args.server.upstream_options(),
+        ..ConnectOptions::default()
+    };
+    let proxy = Proxy::new(args.target.clone())
+        .map_err(|e| Failure::failed(e.to_string()))?
+        .connect_options(options);
+    let counted = proxy.clone();
+    let words = Words {
+        counted: "clients",
+        hint: |_: &Where| None,
+        more: Box::new(move || {
+            let counters = counted.counters();
+            vec![
+                ("connected", counters.connected),
+                ("failed", counters.failed),
+                ("gave_up", counters.gave_up),
+            ]
+        }),
+    };
+    let builder = args.server.apply(Server::builder().listen(&args.listen));
+    service::run(builder, &args.server.figures, words, proxy)
+}
