@@ -307,6 +307,7 @@ impl<S: System> EventLoop<S> {
             }
             Err((e, _closes)) => {
                 log::warn!("a connection that was handed over is closed: {e}");
+                self.counters.arrivals_lost += 1;
                 None
             }
         }

@@ -4,6 +4,9 @@
 //! What there is now, such as open connections, is told by getters of the loop; how long things
 //! take, by its `Metrics`.
 
+use std::iter::Sum;
+use std::ops::AddAssign;
+
 /// Counters of one loop since it was made.
 ///
 /// What is there now is told by [`connection_count`](crate::EventLoop::connection_count),
@@ -69,4 +72,36 @@ pub struct Counters {
     pub connect_pauses: u64,
     /// Returns of `poll`.
     pub turns: u64,
+    /// Connections that another loop handed over and that were closed, for want of a handle or of
+    /// memory.
+    pub arrivals_lost: u64,
+}
+
+/// Adds all counts of another; the compiler sees that none is left out.
+macro_rules! add_all {
+    ($($count:ident),* $(,)?) => {
+        /// The sum over several loops, such as those of workers.
+        impl AddAssign for Counters {
+            fn add_assign(&mut self, other: Self) {
+                let Self { $($count),* } = other;
+                $(self.$count += $count;)*
+            }
+        }
+    };
+}
+
+add_all! {
+    accepted, connected, adopted, given_away, closed, bytes_received, bytes_sent, reads, sends,
+    sends_refused, datagrams_received, datagrams_sent, datagrams_dropped, congested, budget_pauses,
+    over_budget, accept_pauses, timers_fired, posts, stale_events, slow_handlers, connect_pauses,
+    turns, arrivals_lost,
+}
+
+impl Sum for Counters {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
+    }
 }
