@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use echoloop_core::sys::System;
-use echoloop_core::{Addr, Error, EventLoop, ListenOptions, LoopOptions, UdpOptions};
+use echoloop_core::{
+    Addr, Error, EventLoop, ListenOptions, ListenerId, LoopOptions, UdpId, UdpOptions,
+};
 
 use crate::Server;
 use crate::limits::Limits;
@@ -31,6 +33,13 @@ pub(crate) enum Opening {
     Listen(Result<Addr, Error>),
     Inherited(Arc<OwnedFd>),
     Udp(Result<Addr, Error>),
+}
+
+/// What an [`Opening`] became.
+#[derive(Clone, Copy)]
+pub(crate) enum Opened {
+    Listener(ListenerId),
+    Udp(UdpId),
 }
 
 impl Default for ServerBuilder {
@@ -179,7 +188,7 @@ impl ServerBuilder {
         Server::start(el, self, limits)
     }
 
-    fn limits(&self) -> Limits {
+    pub(crate) fn limits(&self) -> Limits {
         Limits::new(self.max_connections, self.max_per_peer, self.accept_rate)
     }
 }

@@ -39,6 +39,7 @@ mod proxy;
 mod report;
 mod seldom;
 mod server;
+mod workers;
 
 pub use builder::ServerBuilder;
 pub use context::Context;
@@ -49,6 +50,7 @@ pub use proxy::{Proxy, ProxyCounters};
 pub use report::{Report, ServerCounters};
 pub use seldom::Seldom;
 pub use server::{Server, ServerEvent};
+pub use workers::{Spread, Stopper, WorkerLoad, Workers};
 
 #[doc(no_inline)]
 pub use echoloop_core::{

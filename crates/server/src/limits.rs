@@ -89,6 +89,11 @@ impl Limits {
         }
     }
 
+    /// So many connections that were let in were lost on their way to another worker.
+    pub(crate) fn lose(&self, n: usize) {
+        self.open.fetch_sub(n, Ordering::Relaxed);
+    }
+
     /// A connection that was let in has ended here.
     pub(crate) fn leave(&self, peer: &Addr) {
         self.open.fetch_sub(1, Ordering::Relaxed);

@@ -43,8 +43,8 @@ pub struct ServerCounters {
     pub most_open: u64,
 }
 
-/// The sum over several servers, such as workers; of `most_open` it is an upper bound, since they
-/// need not have had their most at the same time.
+/// The sum over several servers; of `most_open` it is an upper bound, since they need not have had
+/// their most at the same time. ([`Workers::counters`](crate::Workers::counters) has it exactly.)
 impl AddAssign for ServerCounters {
     fn add_assign(&mut self, other: Self) {
         self.refused += other.refused;

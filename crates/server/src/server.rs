@@ -13,10 +13,12 @@ use echoloop_core::{
     Origin, Remote, TimerId, TimerSpec, UdpId, UdpOptions,
 };
 
-use crate::builder::Opening;
+use crate::builder::{Opened, Opening};
 use crate::context;
 use crate::limits::{Limits, Refusal};
 use crate::seldom::Seldom;
+use crate::workers::seat::Seat;
+use crate::workers::team::Phase;
 use crate::{Context, Hooks, Report, ServerBuilder, ServerCounters};
 
 /// A server on one thread.
@@ -31,9 +33,12 @@ pub struct Server<S: System = Os> {
     tick: Option<TimerId>,
     drain: Option<Drain>,
     counters: ServerCounters,
-    /// Refused connections whose `Closed` is still to come, within this turn.
-    refused: Vec<ConnId>,
+    /// Connections that the program is not told of, refused or passed on, and whose `Closed` is
+    /// still to come, within this turn.
+    untold: Vec<ConnId>,
     refusals_told: Seldom,
+    /// Among the workers, if this is one.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// A drain that has begun.
@@ -92,6 +97,9 @@ impl Server {
                 Some(context::Drain::ByPolicy) => self.drain(),
                 Some(context::Drain::WithGrace(grace)) => self.drain_with_grace(grace),
                 None => {}
+            }
+            if self.seat.is_some() {
+                self.heed();
             }
         }
     }
@@ -156,15 +164,12 @@ impl<S: System> Server<S> {
             tick: None,
             drain: None,
             counters: ServerCounters::default(),
-            refused: Vec::new(),
+            untold: Vec::new(),
             refusals_told: Seldom::default(),
+            seat: None,
         };
         for opening in openings {
-            match opening {
-                Opening::Listen(addr) => drop(server.listen(addr?, None)?),
-                Opening::Udp(addr) => drop(server.bind_udp(addr?, None)?),
-                Opening::Inherited(fd) => server.inherit(&fd)?,
-            }
+            server.open(&opening)?;
         }
         if let Some(interval) = server.policy.tick {
             server.tick = Some(server.el.add_timer(TimerSpec::every(interval))?);
@@ -228,20 +233,31 @@ impl<S: System> Server<S> {
         Ok(id)
     }
 
+    /// Opens what the builder was asked for.
+    pub(crate) fn open(&mut self, opening: &Opening) -> Result<Opened, Error> {
+        match opening {
+            Opening::Listen(addr) => self.listen(addr.clone()?, None).map(Opened::Listener),
+            Opening::Udp(addr) => self.bind_udp(addr.clone()?, None).map(Opened::Udp),
+            Opening::Inherited(fd) => self.inherit(fd),
+        }
+    }
+
     /// A socket that was there when the process started: a listener, or a UDP socket.
-    fn inherit(&mut self, fd: &OwnedFd) -> Result<(), Error> {
+    fn inherit(&mut self, fd: &OwnedFd) -> Result<Opened, Error> {
         let another = || {
             fd.try_clone().map_err(|e| {
                 let errno = e.raw_os_error().unwrap_or_default();
                 Error::new("inherit", ErrorKind::Os(errno))
             })
         };
-        let Err(no_listener) = self.adopt_listener(another()?, None) else {
-            return Ok(());
+        let no_listener = match self.adopt_listener(another()?, None) {
+            Ok(id) => return Ok(Opened::Listener(id)),
+            Err(e) => e,
         };
         let udp = self.el.adopt_udp(another()?, &self.policy.udp);
-        self.udps.push(udp.map_err(|_| no_listener)?);
-        Ok(())
+        let id = udp.map_err(|_| no_listener)?;
+        self.udps.push(id);
+        Ok(Opened::Udp(id))
     }
 
     /// The addresses of all listeners, in the order in which they were added, with the ports that
@@ -322,6 +338,9 @@ impl<S: System> Server<S> {
         if let Some(tick) = self.tick.take() {
             let _ = self.el.cancel_timer(tick);
         }
+        if let Some(seat) = &self.seat {
+            seat.drains(grace);
+        }
         let grace = match grace {
             Duration::ZERO => None,
             // Without room for a timer there is no grace.
@@ -356,7 +375,8 @@ impl<S: System> Server<S> {
     #[must_use]
     pub fn report(&self) -> Option<Report> {
         let drain = self.drain.as_ref()?;
-        (self.el.connection_count() == 0).then_some(drain.report)
+        let nobody_comes = self.seat.as_ref().is_none_or(Seat::is_over);
+        (nobody_comes && self.el.connection_count() == 0).then_some(drain.report)
     }
 
     /// Whether the drain is past its grace: who is there is being closed.
@@ -375,9 +395,12 @@ impl<S: System> Server<S> {
     /// Applies the policy to one event of the loop; `None` when it is not the program's.
     fn judge(&mut self, event: Event) -> Option<ServerEvent> {
         match event {
-            Event::Accepted { conn, .. } => {
-                Some(self.admit(conn).unwrap_or(ServerEvent::Loop(event)))
-            }
+            Event::Accepted { conn, listener } => match self.admit(conn) {
+                Some(refused) => Some(refused),
+                None => self
+                    .stays(conn, listener)
+                    .then_some(ServerEvent::Loop(event)),
+            },
             Event::Adopted { conn } => {
                 self.take_over(conn);
                 Some(ServerEvent::Loop(event))
@@ -397,6 +420,9 @@ impl<S: System> Server<S> {
 
     /// The first stop drains, the second cuts.
     fn stop(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            return seat.stop();
+        }
         if self.drain.is_some() {
             self.abort_all();
         }
@@ -428,7 +454,7 @@ impl<S: System> Server<S> {
         };
         let peer = conn.peer_addr().clone();
         conn.abort();
-        self.refused.push(id);
+        self.untold.push(id);
         self.counters.refused += 1;
         *match why {
             Refusal::MaxConnections => &mut self.counters.refused_full,
@@ -446,13 +472,44 @@ impl<S: System> Server<S> {
         Some(ServerEvent::Refused { conn: id, why })
     }
 
+    /// Whether a connection that was let in is served here; else it is another worker's now.
+    fn stays(&mut self, id: ConnId, listener: ListenerId) -> bool {
+        let Some(seat) = &self.seat else { return true };
+        let stays = self.drain.is_some() || !seat.pass_on(&mut self.el, id, listener);
+        if stays {
+            seat.came();
+        } else {
+            self.untold.push(id);
+        }
+        stays
+    }
+
+    /// At the end of a turn: does what the workers together have been asked for.
+    fn heed(&mut self) {
+        let Some(seat) = &mut self.seat else { return };
+        self.limits.lose(seat.lost(self.el.counters()));
+        seat.tell(self.counters, self.el.counters());
+        let phase = seat.phase();
+        if phase == Phase::Serving {
+            return;
+        }
+        let grace = seat.grace().unwrap_or(self.policy.drain_grace);
+        self.drain_with_grace(grace);
+        if phase == Phase::Cutting {
+            self.abort_all();
+        }
+    }
+
     /// Counts a connection that was accepted elsewhere; closes it when it comes too late.
     fn take_over(&mut self, id: ConnId) {
         let closing = self.is_closing();
         let Ok(mut conn) = self.el.conn(id) else {
             return;
         };
-        self.limits.take_over(conn.peer_addr());
+        let counted = self.seat.as_ref().is_some_and(|seat| seat.takes(&mut conn));
+        if !counted {
+            self.limits.take_over(conn.peer_addr());
+        }
         if closing {
             conn.close();
         }
@@ -460,8 +517,8 @@ impl<S: System> Server<S> {
 
     /// Counts an end; false when nobody was told of the beginning.
     fn note_closed(&mut self, id: ConnId, reason: CloseReason, unsent: u64) -> bool {
-        if let Some(place) = self.refused.iter().position(|refused| *refused == id) {
-            self.refused.swap_remove(place);
+        if let Some(place) = self.untold.iter().position(|untold| *untold == id) {
+            self.untold.swap_remove(place);
             return false;
         }
         let mut came_in = false;
@@ -470,6 +527,9 @@ impl<S: System> Server<S> {
         {
             came_in = true;
             self.limits.leave(conn.peer_addr());
+            if let Some(seat) = &self.seat {
+                seat.left();
+            }
         }
         self.counters.bytes_lost += unsent;
         self.counters.timed_out += u64::from(matches!(reason, CloseReason::TimedOut(_)));
