@@ -1,6 +1,8 @@
 //! A server with real clients: it runs on a thread of its own and tells what its hooks are told.
 #![allow(dead_code)] // Not every test needs all of it.
 
+pub(crate) mod team;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -143,7 +145,7 @@ impl Drop for Running {
     }
 }
 
-fn patient(client: TcpStream) -> TcpStream {
+pub(crate) fn patient(client: TcpStream) -> TcpStream {
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.set_write_timeout(Some(PATIENCE)).unwrap();
     client
