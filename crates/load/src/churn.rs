@@ -69,10 +69,11 @@ impl Churn {
             for event in &events {
                 let (flags, slot) = (event.flags, event.data.u64() as usize);
                 if self.advance(slot, flags, course)? {
-                    course.last = Instant::now();
+                    course.came_back();
                     // Dropping the visit closes its socket.
                     if let Some(visit) = self.slots[slot].take() {
-                        course.report.record(course.last - visit.begun);
+                        let latency = course.last - visit.begun;
+                        course.report.record(latency.as_nanos() as u64);
                     }
                     self.open(slot, course.last, course)?;
                 }

@@ -68,6 +68,12 @@ impl<'a> Course<'a> {
         self.started
     }
 
+    /// Something has come back now; the time since the run began, in nanoseconds.
+    pub(crate) fn came_back(&mut self) -> u64 {
+        self.last = Instant::now();
+        (self.last - self.started).as_nanos() as u64
+    }
+
     /// Takes as many of `wanted` messages as may still be sent.
     pub(crate) fn take(&mut self, wanted: u64) -> u64 {
         let taken = wanted.min(self.left);

@@ -185,8 +185,10 @@ impl Datagrams {
                 compose(&mut self.wanted, &self.pattern, &self.plan, i, number);
                 compare(&self.wanted, &self.found[..n], i, number)?;
             }
-            course.last = Instant::now();
-            course.report.record(course.last - begun);
+            course.came_back();
+            course
+                .report
+                .record((course.last - begun).as_nanos() as u64);
             socket.allowed += course.take(1);
             if socket.flight.is_empty() {
                 return Ok(());

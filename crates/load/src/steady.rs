@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
-use std::time::Instant;
 
 use rustix::event::epoll;
 
@@ -39,8 +38,8 @@ struct Connection {
     issued: u64,
     sent: u64,
     received: u64,
-    /// When each message in flight was begun, oldest first.
-    begun: VecDeque<Instant>,
+    /// When each message in flight was begun, in nanoseconds of this run, oldest first.
+    begun: VecDeque<u64>,
 }
 
 impl Steady {
@@ -82,7 +81,7 @@ impl Steady {
         }
         for connection in self.connections.iter_mut().flatten() {
             let taken = course.take(self.plan.depth as u64);
-            connection.begin(taken, self.plan.size, course.started());
+            connection.begin(taken, self.plan.size, 0);
         }
         for i in 0..self.connections.len() {
             self.advance(i, epoll::EventFlags::OUT, course)?;
@@ -117,9 +116,9 @@ impl Steady {
                 while more {
                     let n = connection.pull(&self.plan, &self.pattern, &mut self.buffer)?;
                     more = n == READ_SIZE || (n > 0 && flags.intersects(socket::hung_up()));
-                    course.last = Instant::now();
-                    let done = connection.complete(self.plan.size, course);
-                    connection.begin(course.take(done), self.plan.size, course.last);
+                    let now = course.came_back();
+                    let done = connection.complete(self.plan.size, now, course);
+                    connection.begin(course.take(done), self.plan.size, now);
                 }
             }
             connection.push(&self.pattern)
@@ -159,9 +158,11 @@ impl Connection {
         })
     }
 
-    fn begin(&mut self, messages: u64, size: usize, now: Instant) {
+    fn begin(&mut self, messages: u64, size: usize, now: u64) {
         self.issued += messages * size as u64;
-        self.begun.extend((0..messages).map(|_| now));
+        for _ in 0..messages {
+            self.begun.push_back(now);
+        }
     }
 
     fn push(&mut self, pattern: &Pattern) -> Result<(), Error> {
@@ -199,13 +200,20 @@ impl Connection {
     }
 
     /// Records the messages that are wholly back; their number.
-    fn complete(&mut self, size: usize, course: &mut Course<'_>) -> u64 {
-        let open = (self.issued - self.received).div_ceil(size as u64) as usize;
-        let done = self.begun.len() - open;
-        for begun in self.begun.drain(..done) {
-            course.report.record(course.last - begun);
+    fn complete(&mut self, size: usize, now: u64, course: &mut Course<'_>) -> u64 {
+        let missing = self.issued - self.received;
+        let open = match missing {
+            0 => 0, // Most often; a division costs.
+            _ => missing.div_ceil(size as u64) as usize,
+        };
+        let mut done = 0;
+        while self.begun.len() > open
+            && let Some(begun) = self.begun.pop_front()
+        {
+            course.report.record(now - begun);
+            done += 1;
         }
-        done as u64
+        done
     }
 
     /// The first call after a connect that failed tells its error.
