@@ -8,6 +8,7 @@
 //! What the command line says, and how the C programs compile, is tested in `tests/`, not here.
 
 pub mod artifacts;
+pub mod bench;
 mod client;
 mod face;
 pub mod patience;

@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use echoloop_load::{Cause, Error, Load, Mode, Plan, Until};
+use echoloop_load::{Cause, Error, Load, Mode, Plan, Target, Until};
 
 /// What a test server does with each piece it received, before it goes back; false ends the connection.
 type Meddle = fn(bytes: &mut Vec<u8>, before: u64) -> bool;
@@ -198,4 +199,76 @@ fn a_server_that_swallows_bytes_is_given_up_after_the_patience() {
         .error;
     let silent = matches!(error, Error::Connection { cause, .. } if cause == Cause::Silent);
     assert!(silent, "{error}");
+}
+
+#[test]
+fn who_watches_is_told_of_progress_and_may_end_the_run_at_once() {
+    let server = serve(honest);
+    let mut load = Load::connect(plan(&server, 2, 64, 1)).unwrap();
+    let mut told = 0;
+    let report = load
+        .run_watched(Until::Elapsed(Duration::from_secs(600)), |progress| {
+            assert!(progress.messages >= told);
+            told = progress.messages;
+            ControlFlow::Break(())
+        })
+        .unwrap();
+    assert!(told > 0 && report.messages >= told, "{told} {report:?}");
+}
+
+#[test]
+fn the_others_go_on_when_some_connections_fail_if_the_plan_says_so() {
+    for (mode, failed) in [(Mode::Steady, 1), (Mode::Churn, 1)] {
+        // Whoever begins with the stream of connection 1 is cut.
+        let server = serve(|bytes, before| before > 0 || bytes[0] != first_byte_of(1));
+        let mut plan = plan(&server, 3, 100, 1);
+        plan.mode = mode;
+        plan.keep_going = true;
+        let report = Load::connect(plan)
+            .unwrap()
+            .run(Until::Messages(20))
+            .unwrap();
+        assert_eq!((report.failed(), report.unanswered), (failed, failed));
+        assert_eq!(report.messages, 20 - failed);
+    }
+}
+
+#[test]
+fn what_can_not_be_planned_is_refused() {
+    let any: SocketAddrV4 = "127.0.0.1:9".parse().unwrap();
+    let wrong: [fn(&mut Plan); 5] = [
+        |plan| plan.depth = 0,
+        |plan| plan.connections = usize::MAX,
+        |plan| plan.target = Target::Udp("127.0.0.1:9".parse().unwrap()),
+        |plan| plan.target = Target::Tcp("[::1]:9".parse().unwrap()),
+        |plan| plan.sources = u32::MAX,
+    ];
+    for spoil in wrong {
+        let mut plan = Plan::new(any);
+        (plan.mode, plan.sources) = (Mode::Churn, 1);
+        plan.check().unwrap();
+        spoil(&mut plan);
+        let error = Load::connect(plan).unwrap_err();
+        assert!(matches!(error, Error::Plan(_)), "{error}");
+    }
+}
+
+/// What a verified connection of this number sends first.
+fn first_byte_of(connection: usize) -> u8 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let SocketAddr::V4(address) = listener.local_addr().unwrap() else {
+        panic!("bound to an IPv4 address");
+    };
+    let mut plan = Plan::new(address);
+    (plan.connections, plan.size, plan.verify) = (connection + 1, 1, true);
+    plan.patience = Duration::from_millis(10);
+    // Nobody answers; what was sent is there all the same, in the order of the connections.
+    let _ = Load::connect(plan)
+        .unwrap()
+        .run(Until::Elapsed(Duration::ZERO));
+    let mut first = [0];
+    for _ in 0..=connection {
+        listener.accept().unwrap().0.read_exact(&mut first).unwrap();
+    }
+    first[0]
 }
