@@ -275,7 +275,7 @@ impl<S: System> Server<S> {
     }
 
     /// A handle for other threads. Its `stop` makes [`run`](Server::run) drain and return; a second
-    /// `stop` cuts what is left.
+    /// `stop` cuts what is left, or, in a drain's grace, ends that and closes them.
     #[must_use]
     pub fn remote(&self) -> Remote {
         self.el.remote()
@@ -385,6 +385,11 @@ impl<S: System> Server<S> {
         drain.is_some_and(|drain| drain.grace.is_none())
     }
 
+    fn is_grace(&self, timer: TimerId) -> bool {
+        let drain = self.drain.as_ref();
+        drain.is_some_and(|drain| drain.grace == Some(timer))
+    }
+
     fn refuse_if_draining(&self, operation: &'static str) -> Result<(), Error> {
         match self.is_draining() {
             true => Err(Error::new(operation, ErrorKind::Closing)),
@@ -413,32 +418,33 @@ impl<S: System> Server<S> {
                 .note_closed(conn, reason, unsent)
                 .then_some(ServerEvent::Loop(event)),
             Event::Timer { timer } if self.tick == Some(timer) => Some(ServerEvent::Tick),
-            Event::Timer { timer } if self.end_grace(timer) => None,
+            Event::Timer { timer } if self.is_grace(timer) => {
+                self.end_grace();
+                None
+            }
             _ => Some(ServerEvent::Loop(event)),
         }
     }
 
-    /// The first stop drains, the second cuts.
+    /// The first stop drains, the next ends the grace if there is one, the last cuts.
     fn stop(&mut self) {
         if let Some(seat) = &mut self.seat {
             return seat.stop();
         }
-        if self.drain.is_some() {
+        if self.drain.is_none() {
+            self.drain();
+        } else if !self.end_grace() {
             self.abort_all();
         }
-        self.drain();
     }
 
-    /// Whether this was the timer of the grace: then all that is left is closed.
-    fn end_grace(&mut self, timer: TimerId) -> bool {
-        let Some(drain) = &mut self.drain else {
-            return false;
-        };
-        let ends = drain.grace.take_if(|grace| *grace == timer).is_some();
-        if ends {
-            self.el.shut_down(self.policy.drain_deadline);
-        }
-        ends
+    /// Ends the grace of a drain, if one is under way: all that is left is closed.
+    fn end_grace(&mut self) -> bool {
+        let grace = self.drain.as_mut().and_then(|drain| drain.grace.take());
+        let Some(timer) = grace else { return false };
+        let _ = self.el.cancel_timer(timer);
+        self.el.shut_down(self.policy.drain_deadline);
+        true
     }
 
     /// Lets a connection in, or refuses it.
@@ -495,6 +501,9 @@ impl<S: System> Server<S> {
         }
         let grace = seat.grace().unwrap_or(self.policy.drain_grace);
         self.drain_with_grace(grace);
+        if phase >= Phase::Closing {
+            self.end_grace();
+        }
         if phase == Phase::Cutting {
             self.abort_all();
         }

@@ -107,8 +107,9 @@ fn a_hook_may_drain_with_a_grace_of_its_own() {
     server.remote.post(1).unwrap();
     while server.hear() != Told::Post(1) {}
     echoes(&mut client, b"served on, though the builder has no grace");
-    drop(client);
+    // A stop ends the grace, in order.
     let (report, _) = server.stop();
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
     assert_eq!((report.closed_clean, report.bytes_lost), (1, 0));
 }
 

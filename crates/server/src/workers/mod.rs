@@ -141,7 +141,8 @@ impl Workers {
         self.team.remotes.get(worker)
     }
 
-    /// The first stop drains all workers, the second cuts what is left. Does not wait.
+    /// The first stop drains all workers, the second cuts what is left; in the drain's grace it ends
+    /// that, and the third cuts. Does not wait.
     pub fn stop(&self) {
         self.team.stop();
     }

@@ -18,8 +18,8 @@ pub(crate) struct Seat {
     me: usize,
     /// The listeners whose connections are spread over all workers.
     spread: Vec<ListenerId>,
-    /// Stops that came to this loop by its `Remote`.
-    stops: u8,
+    /// How far the stops that came to this loop by its `Remote` lead.
+    stopped: Phase,
     /// The last question for figures that was answered.
     answered: u64,
     /// Connections lost on arrival that are taken off the count.
@@ -32,7 +32,7 @@ impl Seat {
             team,
             me,
             spread,
-            stops: 0,
+            stopped: Phase::Serving,
             answered: 0,
             lost: 0,
         }
@@ -98,13 +98,11 @@ impl Seat {
         lost
     }
 
-    /// This loop was stopped by its own `Remote`: once drains all, twice cuts all.
+    /// This loop was stopped by its own `Remote`. A program that stops each of the loops stops the
+    /// workers once, so only stops of one loop add up.
     pub(crate) fn stop(&mut self) {
-        self.stops = self.stops.saturating_add(1);
-        self.team.raise(match self.stops {
-            1 => Phase::Draining,
-            _ => Phase::Cutting,
-        });
+        self.stopped = self.team.after(self.stopped);
+        self.team.raise(self.stopped);
     }
 
     /// This worker drains, with this grace, and its listeners are closed: so do all.

@@ -24,6 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) enum Phase {
     Serving,
     Draining,
+    /// The grace of the drain is over.
+    Closing,
     Cutting,
 }
 
@@ -111,6 +113,7 @@ impl Team {
         match self.phase.load(Ordering::Relaxed) {
             0 => Phase::Serving,
             1 => Phase::Draining,
+            2 => Phase::Closing,
             _ => Phase::Cutting,
         }
     }
@@ -131,14 +134,17 @@ impl Team {
         }
     }
 
-    /// One phase further: the first stop drains, the second cuts.
+    /// One phase further: the first stop drains, the next ends the grace, the last cuts.
     pub(crate) fn stop(&self) {
-        let next = |phase| (phase < Phase::Cutting as u8).then_some(phase + 1);
-        let changed = self
-            .phase
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        if changed.is_ok() {
-            self.wake_all();
+        self.raise(self.after(self.phase()));
+    }
+
+    /// What a stop leads to. Without a grace there is none to end.
+    pub(crate) fn after(&self, phase: Phase) -> Phase {
+        match phase {
+            Phase::Serving => Phase::Draining,
+            Phase::Draining if self.grace().is_some_and(|grace| !grace.is_zero()) => Phase::Closing,
+            _ => Phase::Cutting,
         }
     }
 
