@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use echoloop_server::{Addr, ConnectOptions, Proxy, Server, Target};
 
 use crate::exit::{self, Failure};
+use crate::restart::Heritage;
 use crate::server_args::ServerArgs;
 use crate::service::{self, Where, Words};
 use crate::values::seconds;
@@ -64,6 +65,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             ]
         }),
     };
-    let builder = args.server.apply(Server::builder().listen(&args.listen));
-    service::run(builder, &args.server.figures, words, proxy)
+    let mut heritage = Heritage::take()?;
+    let builder = match heritage.is_empty() {
+        true => Server::builder().listen(&args.listen),
+        false => heritage.serve(),
+    };
+    let builder = args.server.apply(builder);
+    service::run(builder, heritage, &args.server, words, proxy)
 }

@@ -9,6 +9,7 @@ use clap::Args as ClapArgs;
 use echoloop_server::{Addr, Echo, Error, Server, ServerBuilder, UnixAddr};
 
 use crate::exit::{self, Failure};
+use crate::restart::Heritage;
 use crate::server_args::ServerArgs;
 use crate::service::{self, Where, Words};
 
@@ -22,6 +23,9 @@ Examples:
 
 SIGINT, SIGTERM and SIGHUP drain: nobody new is let in, those who are there get all their bytes.
 A second one ends at once. SIGUSR1 writes all that is open to standard error.
+SIGUSR2 starts this program anew, with the same arguments, on the same sockets: when the new process
+serves, this one drains. If it can't, this one goes on. Sockets of a service manager (LISTEN_FDS) are
+served in place of the addresses; it is told READY and STOPPING (NOTIFY_SOCKET).
 A drain that had to cut somebody who was owed bytes ends with code 3.";
 
 /// Runs an echo server (RFC 862): what a client sends comes back to it.
@@ -43,13 +47,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let builder = args.server.apply(addresses(args)?);
+    let mut heritage = Heritage::take()?;
+    let builder = match heritage.is_empty() {
+        true => addresses(args)?,
+        false => heritage.serve(),
+    };
+    let builder = args.server.apply(builder);
     let words = Words {
         counted: "connections",
         hint,
         more: Box::new(Vec::new),
     };
-    service::run(builder, &args.server.figures, words, Echo)
+    service::run(builder, heritage, &args.server, words, Echo)
 }
 
 fn addresses(args: &Args) -> Result<ServerBuilder, Failure> {

@@ -22,7 +22,7 @@ pub(crate) struct ServerArgs {
     #[command(flatten)]
     deadlines: Deadlines,
     #[command(flatten)]
-    drain: Drain,
+    pub(crate) drain: Drain,
     #[command(flatten)]
     pub(crate) figures: FiguresArgs,
 }
@@ -61,10 +61,14 @@ struct Deadlines {
 
 #[derive(Args)]
 #[command(next_help_heading = "The end")]
-struct Drain {
+pub(crate) struct Drain {
     /// After the first signal, serve those who are connected for so many seconds more.
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "0")]
     drain_grace: Duration,
+    /// After SIGUSR2, when the process that replaces this one serves, serve those who are connected
+    /// for so many seconds more.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "60")]
+    pub(crate) restart_grace: Duration,
     /// Then close them all, and cut those who have not read everything after so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds_or_zero, default_value = "5")]
     drain_deadline: Duration,

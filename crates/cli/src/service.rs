@@ -5,17 +5,19 @@
 
 use std::sync::Arc;
 
-use echoloop_server::{Addr, Error, ErrorKind, Hooks, Remote, ServerBuilder};
+use echoloop_server::{Addr, Error, ErrorKind, Hooks, ServerBuilder};
 use rustix::io::Errno;
 use serde_json::json;
 
 use crate::board::Board;
-use crate::console::{Console, complain, say};
+use crate::console::{Console, say};
 use crate::exit::Failure;
 use crate::figures::Figures;
-use crate::server_args::FiguresArgs;
+use crate::loops::Loops;
+use crate::restart::{Exchange, Heritage};
+use crate::server_args::{FiguresArgs, ServerArgs};
 use crate::signals;
-use crate::watched::{DUMP, Watched};
+use crate::watched::Watched;
 
 /// What a subcommand says in its own words.
 pub(crate) struct Words {
@@ -39,7 +41,8 @@ pub(crate) struct Where {
 /// Runs a server until it is drained. Bytes that the drain lost are a failure.
 pub(crate) fn run<H: Hooks>(
     builder: ServerBuilder,
-    args: &FiguresArgs,
+    mut heritage: Heritage,
+    args: &ServerArgs,
     words: Words,
     hooks: H,
 ) -> Result<(), Failure> {
@@ -47,16 +50,18 @@ pub(crate) fn run<H: Hooks>(
     let mut server = builder
         .build()
         .map_err(|e| Failure::failed(format!("{e}{}", advice(&e))))?;
-    signals::take(Loops(vec![server.remote()]))?;
+    let exchange = Arc::new(Exchange::new(args.drain.restart_grace));
+    signals::take(Loops::new([server.remote()], Arc::clone(&exchange)))?;
     let place = Where {
         streams: server.local_addrs(),
         udps: server.udp_addrs(),
     };
-    greet(&place, args, &words);
+    greet(&place, &args.figures, &words);
+    heritage.serving();
     let no_thread = |e| Failure::failed(format!("a thread to print can't be started: {e}"));
     let (console, printer) = Console::start().map_err(no_thread)?;
-    let board = Arc::new(Board::new(1, args, console, words));
-    let mut watched = Watched::new(0, Arc::clone(&board), hooks);
+    let board = Arc::new(Board::new(1, &args.figures, console, words));
+    let mut watched = Watched::new(0, Arc::clone(&board), exchange, hooks);
     let report = server
         .run(&mut watched)
         .map_err(|e| Failure::failed(e.to_string()))?;
@@ -137,23 +142,5 @@ pub(crate) fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     if let Err(e) = setrlimit(Resource::Nofile, limit) {
         log::warn!("the limit of descriptors stays as it is: {e}");
-    }
-}
-
-/// The loops that serve, for signals.
-struct Loops(Vec<Remote>);
-
-impl signals::Target for Loops {
-    fn drain(&self) -> bool {
-        let stopped: Vec<_> = self.0.iter().map(Remote::stop).collect();
-        stopped.iter().any(Result::is_ok)
-    }
-
-    fn dump(&self) {
-        for (worker, remote) in self.0.iter().enumerate() {
-            if let Err(e) = remote.post(DUMP) {
-                complain!("echoloop: worker {worker} can't be asked for its dump: {e}");
-            }
-        }
     }
 }

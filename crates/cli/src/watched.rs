@@ -12,6 +12,7 @@ use echoloop_server::{
 
 use crate::board::Board;
 use crate::figures::Figures;
+use crate::restart::Exchange;
 
 /// The word that asks a loop for its dump.
 pub(crate) const DUMP: u64 = 1;
@@ -21,6 +22,7 @@ pub(crate) struct Watched<H> {
     inner: H,
     worker: usize,
     board: Arc<Board>,
+    exchange: Arc<Exchange>,
     own: Figures,
     last: Counters,
     last_at: Duration,
@@ -28,11 +30,12 @@ pub(crate) struct Watched<H> {
 }
 
 impl<H> Watched<H> {
-    pub(crate) fn new(worker: usize, board: Arc<Board>, inner: H) -> Self {
+    pub(crate) fn new(worker: usize, board: Arc<Board>, exchange: Arc<Exchange>, inner: H) -> Self {
         Self {
             inner,
             worker,
             board,
+            exchange,
             own: Figures::default(),
             last: Counters::default(),
             last_at: Duration::ZERO,
@@ -95,6 +98,7 @@ impl<H: Hooks> Hooks for Watched<H> {
                 .board
                 .console
                 .aside(format!("worker {}:\n{}", self.worker, cx.dump())),
+            word if self.exchange.take_word(cx, word) => {}
             word => self.inner.on_post(cx, word),
         }
     }
