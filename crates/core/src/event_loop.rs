@@ -16,6 +16,7 @@ use crate::conn::buffer::Pool;
 use crate::conn::gather::Parked;
 use crate::conn::pipe::PipeEnd;
 use crate::conn::race::Attempt;
+use crate::conn::rate::Bucket;
 use crate::handle::{self, Kind, LoopId};
 use crate::metrics::timing::Timing;
 use crate::nested::Nesting;
@@ -95,6 +96,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) start: u64,
     /// Both ends of each pipe, by slot.
     pub(crate) pipes: HashMap<u32, PipeEnd>,
+    /// Of connections that are read at a rate, by slot.
+    pub(crate) buckets: HashMap<u32, Bucket>,
     /// Connections that want a visit in this turn.
     pub(crate) line: VecDeque<u32>,
     /// Connections that had their read in this turn and have more.
@@ -198,6 +201,7 @@ impl<S: System> EventLoop<S> {
             now,
             start: now,
             pipes: HashMap::new(),
+            buckets: HashMap::new(),
             line: VecDeque::new(),
             later: Vec::new(),
             gathered: Vec::new(),

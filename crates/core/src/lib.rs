@@ -49,6 +49,7 @@
 //! | bound the memory, of all and of each | [`LoopOptions`] |
 //! | set options of sockets, deadlines, half-open | [`ConnOptions`] |
 //! | be rid of peers that are silent or trickle | [`ConnOptions::first_byte_timeout`], [`ConnOptions::lifetime`] |
+//! | bound how fast a peer may send | [`ConnOptions::receive_rate`] |
 //! | join two connections into a proxy | [`EventLoop::pipe`] |
 //! | take over a socket, or give one up | [`EventLoop::adopt`], [`EventLoop::give_away`] |
 //! | move a connection to a loop of another thread | [`EventLoop::hand_over`] |
@@ -94,6 +95,7 @@ pub use addr::{Addr, Target, UnixAddr};
 pub use conn::adopt::{AdoptError, GivenAway};
 pub use conn::connection::Connection;
 pub use conn::race::Attempted;
+pub use conn::rate::Rate;
 pub use error::{Error, ErrorKind, errno_name, errno_text};
 pub use event::{CloseReason, Deadline, Event, Origin};
 pub use event_loop::EventLoop;

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::Resolver;
+use crate::{Rate, Resolver};
 
 /// Options of an [`EventLoop`](crate::EventLoop).
 ///
@@ -107,6 +107,13 @@ pub struct ConnOptions {
     /// A connection whose handler leaves so many bytes unread is closed as `InputTooLarge`.
     /// Default 1 MiB.
     pub max_unread: usize,
+    /// Read at most so many bytes a second from this connection, and so many at once. What is beyond
+    /// stays in the kernel, so TCP slows the sender down: nothing is lost and nobody is closed. Both
+    /// ways of a pipe have their own. It travels with the connection to another loop, as far as it
+    /// is used up. While it waits for its rate a connection is not idle, an end of stream or a reset
+    /// is told only after what came before it, and [`counters`](crate::Counters::throttled) tell how
+    /// often one had to wait. What a closing connection discards does not count. Default none.
+    pub receive_rate: Option<Rate>,
     /// Close when no byte moved in either direction for so long. Default none.
     pub idle_timeout: Option<Duration>,
     /// Close when the peer has sent nothing at all so long after the connection was accepted,
@@ -174,6 +181,7 @@ impl Default for ConnOptions {
             low_mark: 64 << 10,
             send_cap: 4 << 20,
             max_unread: 1 << 20,
+            receive_rate: None,
             idle_timeout: None,
             first_byte_timeout: None,
             lifetime: None,

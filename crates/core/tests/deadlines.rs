@@ -266,6 +266,7 @@ fn a_lifetime_ends_to_the_nanosecond_and_waits_for_its_peer_to_finish() {
     let (sim, mut el) = sim_loop(lifetime(SECOND));
     let (peer, conn, opened) = accepted(&sim, &mut el);
     while !peer.sees_end() {
+        assert!(el.counters().turns < 1000, "it never ends");
         el.poll(None).unwrap();
         assert_eq!(el.next_event(), None);
     }

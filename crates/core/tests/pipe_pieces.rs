@@ -9,9 +9,14 @@ use std::time::Duration;
 use echoloop_core::sys::{Peer, Sim, SimOptions};
 use echoloop_core::{
     CloseReason, ConnId, ConnOptions, ConnectOptions, Deadline, Event, EventLoop, ListenOptions,
-    LoopOptions,
+    LoopOptions, Rate,
 };
 use util::{Random, seeds};
+
+const RATE: Rate = Rate {
+    bytes_per_second: 2000,
+    burst: 1500,
+};
 
 const ADDR: &str = "10.0.0.2:7";
 
@@ -193,6 +198,9 @@ fn whatever_is_done_to_piped_connections_each_ends_with_one_closed() {
             max_unread: 6000,
             idle_timeout: Some(Duration::from_secs(3)),
             write_stall_timeout: Some(Duration::from_secs(2)),
+            first_byte_timeout: random.one_in(2).then_some(Duration::from_secs(1)),
+            lifetime: random.one_in(2).then_some(Duration::from_secs(20)),
+            receive_rate: random.one_in(2).then_some(RATE),
             ..ConnOptions::default()
         };
         let (sim, mut el) = sim_loop(sim_options, &conn, 20_000);
@@ -253,7 +261,7 @@ fn whatever_is_done_to_piped_connections_each_ends_with_one_closed() {
                         9 => drop(el.give_away(id)),
                         10..14 => {
                             let Ok(mut view) = el.conn(id) else { continue };
-                            match random.below(12) {
+                            match random.below(13) {
                                 0 => view.close(),
                                 1 => view.abort(),
                                 2 => drop(view.shutdown_write()),
@@ -262,6 +270,7 @@ fn whatever_is_done_to_piped_connections_each_ends_with_one_closed() {
                                 7 => view.set_auto_pause(random.one_in(2)),
                                 8 => drop(view.put_back(b"back")),
                                 9 => drop(view.flush()),
+                                12 => view.set_receive_rate(random.one_in(2).then_some(RATE)),
                                 10 => view.consume(random.below(3000) as usize),
                                 _ => drop(view.send_received(random.below(3000) as usize)),
                             }

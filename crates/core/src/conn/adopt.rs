@@ -265,9 +265,14 @@ impl<S: System> EventLoop<S> {
                 return Err(Error::os(operation, Errno::NOSYS));
             }
         };
+        let bucket = self.take_bucket(slot);
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return Err(Error::new(operation, ErrorKind::BadHandle));
+        };
         let age = self.now.saturating_sub(conn.opened_at);
         let handed = Handed {
             age,
+            bucket,
             awaits_first: conn.awaits_first && conn.unread.is_empty(),
             socket,
             peer: conn.peer.clone(),
@@ -299,6 +304,7 @@ impl<S: System> EventLoop<S> {
         }
         match self.take_in(conn, handed.socket) {
             Ok(slot) => {
+                self.put_bucket(slot, handed.bucket);
                 self.soil(slot);
                 self.current = Current::Told(slot);
                 Some(Event::Adopted {

@@ -101,6 +101,9 @@ impl<S: System> EventLoop<S> {
         if conn.wants_read() {
             conn.active_at = self.now; // Bytes have come, only not been read yet.
         }
+        if conn.flags.any(Flags::THROTTLED) {
+            conn.active_at = self.now; // It is not read for a reason of ours.
+        }
         if conn.awaits_first && conn.flags.any(Flags::READABLE) {
             conn.heard(); // Likewise, also while the program reads nothing.
         }

@@ -72,8 +72,11 @@ impl Flags {
     /// A write has failed: what the peer sent before is read to its end, then it is dead.
     pub(crate) const BROKEN: Self = Self(1 << 29);
 
-    /// What it receives is looked at, so it is read the long way: its first byte is awaited.
+    /// What it receives is looked at, so it is read the long way: its first byte is awaited, or it
+    /// has a rate.
     pub(crate) const WATCHED: Self = Self(1 << 30);
+    /// Reading waits for tokens of its rate.
+    pub(crate) const THROTTLED: Self = Self(1 << 31);
 
     /// Every flag.
     const EACH: &[Self] = &[
@@ -108,6 +111,7 @@ impl Flags {
         Self::INHERITED,
         Self::BROKEN,
         Self::WATCHED,
+        Self::THROTTLED,
     ];
 
     /// All that a visit does beside a plain read.
@@ -124,8 +128,14 @@ impl Flags {
             | Self::FLUSH.0,
     );
     /// What keeps a connection from being read.
-    pub(crate) const NO_READ: Self =
-        Self(Self::PAUSED.0 | Self::EOF.0 | Self::DEAD.0 | Self::STARVED.0 | Self::HELD.0);
+    pub(crate) const NO_READ: Self = Self(
+        Self::PAUSED.0
+            | Self::EOF.0
+            | Self::DEAD.0
+            | Self::STARVED.0
+            | Self::HELD.0
+            | Self::THROTTLED.0,
+    );
     /// What keeps a report or the end of a handler from being a plain matter.
     pub(crate) const NOT_PLAIN: Self =
         Self(Self::SPECIAL.0 | Self::NO_READ.0 | Self::IN_LINE.0 | Self::TIMED.0 | Self::WATCHED.0);

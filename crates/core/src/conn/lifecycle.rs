@@ -111,6 +111,7 @@ impl<S: System> EventLoop<S> {
         } else {
             ends_by
         };
+        self.end_rate(slot);
         self.arm(slot);
         self.progress_close(slot);
         self.changed();
@@ -280,6 +281,7 @@ impl<S: System> EventLoop<S> {
         }
         self.deadlines.remove(deadline);
         self.end_race(slot);
+        self.end_rate(slot);
         self.descriptor_freed();
         self.requeue(slot);
         self.end_pipe(slot, reason, None);

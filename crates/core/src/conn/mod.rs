@@ -18,6 +18,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod pipe;
 pub(crate) mod pipe_end;
 pub(crate) mod race;
+pub(crate) mod rate;
 pub(crate) mod receive;
 pub(crate) mod send;
 mod setters;
@@ -96,6 +97,18 @@ impl<K> Conn<K> {
         now: u64,
     ) -> Received {
         let size = self.room();
+        self.receive_up_to(sys, buf, now, size)
+    }
+
+    /// Receives at most `size` bytes, once.
+    #[inline(always)]
+    pub(crate) fn receive_up_to(
+        &mut self,
+        sys: &mut impl System<Socket = K>,
+        buf: &mut [u8],
+        now: u64,
+        size: usize,
+    ) -> Received {
         let Some(buf) = buf.get_mut(..size) else {
             return Received::BufferTooSmall;
         };
@@ -121,9 +134,10 @@ impl<K> Conn<K> {
 
     pub(crate) fn new(socket: Option<K>, peer: Addr, options: Arc<ConnOptions>, now: u64) -> Self {
         let awaits_first = options.first_byte_timeout.is_some();
+        let watched = awaits_first || options.receive_rate.is_some();
         Self {
             socket,
-            flags: Flags::default().with(Flags::WATCHED, awaits_first),
+            flags: Flags::default().with(Flags::WATCHED, watched),
             read_size: read_size(MIN_READ, &options),
             reason: CloseReason::ClosedHere,
             deadline: DeadlineId::NONE,
@@ -145,7 +159,9 @@ impl<K> Conn<K> {
     /// The peer has sent its first byte, or its end.
     pub(crate) fn heard(&mut self) {
         self.awaits_first = false;
-        self.flags.clear(Flags::WATCHED);
+        if !self.is_watched() {
+            self.flags.clear(Flags::WATCHED);
+        }
     }
 
     /// No more than the low mark waits: `Drained` is to be told, if `Congested` was.

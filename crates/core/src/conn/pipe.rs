@@ -242,6 +242,12 @@ impl<S: System> EventLoop<S> {
             return;
         };
         let size = conn.room().min(room);
+        let Some(size) = self.may_read(slot, size) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         if self.read_buf.len() < size {
             self.read_buf.resize(size.max(MIN_READ as usize), 0);
         }
@@ -264,7 +270,6 @@ impl<S: System> EventLoop<S> {
                 }
             }
             Ok(n) => {
-                conn.heard();
                 conn.active_at = self.now;
                 if n < size || size == conn.read_size as usize {
                     conn.learn(n);
@@ -274,6 +279,7 @@ impl<S: System> EventLoop<S> {
                 }
                 self.counters.bytes_received += n as u64;
                 self.counters.reads += 1;
+                self.was_read(slot, n);
                 let buf = std::mem::take(&mut self.read_buf);
                 self.forward(to, &buf[..n]);
                 self.read_buf = buf;

@@ -63,10 +63,16 @@ impl<S: System> EventLoop<S> {
         if !conn.wants_read() {
             return;
         }
+        let Some(size) = self.may_read(slot, self.read_buf.len()) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(slot) else {
+            return;
+        };
         let Some(socket) = &conn.socket else {
             return;
         };
-        match self.sys.recv(socket, &mut self.read_buf) {
+        match self.sys.recv(socket, &mut self.read_buf[..size]) {
             Err(Errno::INTR) => {}
             Ok(0) | Err(_) if conn.flags.any(Flags::BROKEN) => self.broken_ends(slot),
             Ok(0) => {
@@ -74,13 +80,13 @@ impl<S: System> EventLoop<S> {
                 conn.flags.set(Flags::EOF);
             }
             Ok(n) => {
-                conn.heard();
                 conn.active_at = self.now;
-                if n < self.read_buf.len() && !conn.flags.any(Flags::READ_CLOSED) {
+                if n < size && !conn.flags.any(Flags::READ_CLOSED) {
                     conn.flags.clear(Flags::READABLE);
                 }
                 self.counters.bytes_received += n as u64;
                 self.counters.reads += 1;
+                self.was_read(slot, n);
             }
             Err(Errno::AGAIN) => conn.flags.clear(Flags::READABLE),
             Err(e) => self.terminate(slot, errno_reason(e)),

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 
-use crate::conn::{Flags, MIN_READ, Received};
+use crate::conn::{Conn, Flags, MIN_READ, Received};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::turn::Current;
@@ -42,13 +42,12 @@ impl<S: System> EventLoop<S> {
     /// [`read`](Self::read), to an event.
     pub(crate) fn read_event(&mut self, slot: u32) -> Option<Event> {
         let conn = ConnId(self.conns.key(slot));
-        let brought = self.read(slot);
-        if let Some(conn) = self.conns.get_mut(slot)
-            && conn.awaits_first
-            && (brought || conn.flags.any(Flags::EOF))
-        {
-            conn.heard();
-        }
+        let watched = |c: &Conn<S::Socket>| c.flags.any(Flags::WATCHED);
+        let brought = if self.conns.get(slot).is_some_and(watched) {
+            self.read_watched(slot)
+        } else {
+            self.read(slot)
+        };
         brought.then_some(Event::Data { conn })
     }
 

@@ -139,8 +139,8 @@ impl<S: System> EventLoop<S> {
             }
             return;
         }
-        // It was paused in the middle of its last words. Those of a piped one wait for room only.
-        if !conn.flags.any(Flags::PIPED) || conn.flags.any(Flags::PAUSED) {
+        // It was paused in the middle of its last words. Others wait, for room or tokens.
+        if conn.flags.any(Flags::PAUSED) {
             let reason = conn.reason;
             self.terminate(slot, reason);
         }

@@ -55,6 +55,9 @@ pub struct Counters {
     pub congested: u64,
     /// Times reading from a connection paused because the loop was over its memory budget.
     pub budget_pauses: u64,
+    /// Times reading from a connection waited for tokens of its
+    /// [`receive_rate`](crate::ConnOptions::receive_rate).
+    pub throttled: u64,
     /// Times the loop got over its memory budget; each is one `OverBudget` event.
     pub over_budget: u64,
     /// Times a listener had to pause for want of descriptors or memory.
@@ -93,8 +96,8 @@ macro_rules! add_all {
 add_all! {
     accepted, connected, adopted, given_away, closed, bytes_received, bytes_sent, reads, sends,
     sends_refused, datagrams_received, datagrams_sent, datagrams_dropped, congested, budget_pauses,
-    over_budget, accept_pauses, timers_fired, posts, stale_events, slow_handlers, connect_pauses,
-    turns, arrivals_lost,
+    throttled, over_budget, accept_pauses, timers_fired, posts, stale_events, slow_handlers,
+    connect_pauses, turns, arrivals_lost,
 }
 
 impl Sum for Counters {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::conn::Flags;
 use crate::conn::buffer::Buffer;
+use crate::conn::rate::Bucket;
 use crate::{Addr, ConnOptions};
 
 /// One thing left in a mailbox, in the order in which they came.
@@ -23,6 +24,8 @@ pub(crate) struct Handed {
     pub(crate) options: Arc<ConnOptions>,
     /// How long it has been open, in nanoseconds; no clock of one loop is another's.
     pub(crate) age: u64,
+    /// That of its receive rate.
+    pub(crate) bucket: Option<Bucket>,
     /// Nothing was received yet that is to come in time.
     pub(crate) awaits_first: bool,
     pub(crate) unread: Buffer,

@@ -28,6 +28,8 @@ pub(crate) enum Owner {
     Lookup(u32),
     /// A connection whose connect tries several addresses: the next is to be tried.
     Race(u32),
+    /// A connection whose rate makes it wait: it may be read again.
+    Rate(u32),
     /// All connects that wait for a descriptor or a port.
     Connects,
 }

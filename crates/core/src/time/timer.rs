@@ -249,6 +249,7 @@ impl<S: System> EventLoop<S> {
                 Owner::Listener(slot) => self.try_accepting(slot),
                 Owner::Lookup(slot) => self.lookup_due(slot),
                 Owner::Race(slot) => self.try_next_address(slot),
+                Owner::Rate(slot) => self.tokens_came(slot),
                 Owner::Connects => self.retry_connects(usize::MAX),
             }
         }

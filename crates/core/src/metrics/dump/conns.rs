@@ -13,7 +13,7 @@ use crate::turn::Current;
 use crate::{ConnId, ListenerId};
 
 /// What to call the flags that say why a connection does what it does, or does nothing.
-const STATES: [(Flags, &str); 19] = [
+const STATES: [(Flags, &str); 20] = [
     (Flags::EOF, "half-closed by the peer"),
     (Flags::FINISHED, "half-closed here"),
     (Flags::LINGERING, "waiting for the peer to finish"),
@@ -27,6 +27,7 @@ const STATES: [(Flags, &str); 19] = [
     (Flags::READABLE, "input to be read"),
     (Flags::FLUSH, "room to send"),
     (Flags::ERROR, "an error to be read"),
+    (Flags::THROTTLED, "waiting for its receive rate"),
     (Flags::TELL_OPEN, "its beginning to be told"),
     (Flags::TELL_CONGESTED, "congestion to be told"),
     (Flags::TELL_DRAINED, "draining to be told"),
