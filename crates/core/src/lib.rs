@@ -50,6 +50,7 @@
 //! | set options of sockets, deadlines, half-open | [`ConnOptions`] |
 //! | be rid of peers that are silent or trickle | [`ConnOptions::first_byte_timeout`], [`ConnOptions::lifetime`] |
 //! | bound how fast a peer may send | [`ConnOptions::receive_rate`] |
+//! | bound how fast I send | [`ConnOptions::pacing_rate`] |
 //! | join two connections into a proxy | [`EventLoop::pipe`] |
 //! | take over a socket, or give one up | [`EventLoop::adopt`], [`EventLoop::give_away`] |
 //! | move a connection to a loop of another thread | [`EventLoop::hand_over`] |

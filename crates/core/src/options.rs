@@ -114,6 +114,10 @@ pub struct ConnOptions {
     /// is told only after what came before it, and [`counters`](crate::Counters::throttled) tell how
     /// often one had to wait. What a closing connection discards does not count. Default none.
     pub receive_rate: Option<Rate>,
+    /// SO_MAX_PACING_RATE, socket(7) (Linux), in bytes a second: the kernel sends no faster to this
+    /// peer, and spreads what it sends in time. What waits does so in the kernel's buffer and then in
+    /// the queue. TCP alone; a 0 counts as 1. Default none.
+    pub pacing_rate: Option<u64>,
     /// Close when no byte moved in either direction for so long. Default none.
     pub idle_timeout: Option<Duration>,
     /// Close when the peer has sent nothing at all so long after the connection was accepted,
@@ -182,6 +186,7 @@ impl Default for ConnOptions {
             send_cap: 4 << 20,
             max_unread: 1 << 20,
             receive_rate: None,
+            pacing_rate: None,
             idle_timeout: None,
             first_byte_timeout: None,
             lifetime: None,

@@ -53,6 +53,9 @@ pub(super) fn tune(fd: BorrowedFd<'_>, family: AddressFamily, options: &ConnOpti
     if options.notsent_lowat.is_some() {
         set(fd, SocketOption::NotsentLowat(options.notsent_lowat))?;
     }
+    if let Some(rate) = options.pacing_rate {
+        named("set SO_MAX_PACING_RATE", max_pacing_rate(fd, rate.max(1)))?;
+    }
     let Some(tos) = options.tos else {
         return Ok(());
     };
@@ -175,6 +178,18 @@ mod linux {
         i32
     );
 
+    sockopt_impl!(
+        MaxPacingRate,
+        SetOnly,
+        libc::SOL_SOCKET,
+        libc::SO_MAX_PACING_RATE,
+        u64
+    );
+
+    pub(super) fn max_pacing_rate(fd: BorrowedFd<'_>, rate: u64) -> Result<(), Errno> {
+        set(MaxPacingRate, fd, rate)
+    }
+
     pub(super) fn defer_accept(fd: BorrowedFd<'_>, delay: Duration) -> Result<(), Errno> {
         let seconds = i32::try_from(delay.as_secs()).unwrap_or(i32::MAX);
         set(DeferAccept, fd, seconds)
@@ -184,17 +199,25 @@ mod linux {
         set(FastOpen, fd, i32::try_from(waiting).unwrap_or(i32::MAX))
     }
 
-    fn set<O: SetSockOpt<Val = i32>>(option: O, fd: BorrowedFd<'_>, to: i32) -> Result<(), Errno> {
+    fn set<O: SetSockOpt>(option: O, fd: BorrowedFd<'_>, to: O::Val) -> Result<(), Errno>
+    where
+        O::Val: Sized,
+    {
         let failed = |e| Errno::from_raw_os_error(e as i32);
         option.set(&fd.as_fd(), &to).map_err(failed)
     }
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use linux::{defer_accept, fast_open};
+use linux::{defer_accept, fast_open, max_pacing_rate};
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn defer_accept(_: BorrowedFd<'_>, _: Duration) -> Result<(), Errno> {
+    Err(Errno::NOPROTOOPT)
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn max_pacing_rate(_: BorrowedFd<'_>, _: u64) -> Result<(), Errno> {
     Err(Errno::NOPROTOOPT)
 }
 
