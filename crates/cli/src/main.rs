@@ -5,6 +5,7 @@
 
 mod bench;
 mod board;
+mod connect;
 mod console;
 mod exit;
 mod figures;
@@ -38,6 +39,7 @@ struct Cli {
 enum Command {
     Serve(serve::Args),
     Proxy(proxy::Args),
+    Connect(connect::Args),
     Bench(bench::Args),
 }
 
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Connect(args) => connect::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     let Err(failure) = outcome else {
