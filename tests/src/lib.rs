@@ -10,6 +10,7 @@
 pub mod artifacts;
 pub mod bench;
 mod client;
+pub mod commands;
 mod face;
 pub mod patience;
 mod pattern;

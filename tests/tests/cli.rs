@@ -92,10 +92,7 @@ fn a_port_in_use_is_said_in_one_line_with_what_to_do() {
         said.contains(&taken) && said.contains("EADDRINUSE"),
         "{said}"
     );
-    assert!(
-        said.contains("another port") && said.contains("--listen"),
-        "{said}"
-    );
+    assert!(said.contains("another port"), "{said}");
 }
 
 #[test]
@@ -106,7 +103,7 @@ fn an_address_of_another_machine_is_said_in_one_line_with_what_to_do() {
         said.contains("192.0.2.1:0") && said.contains("EADDRNOTAVAIL"),
         "{said}"
     );
-    assert!(said.contains("--listen"), "{said}");
+    assert!(said.contains("one of its own"), "{said}");
 }
 
 #[test]
@@ -145,7 +142,7 @@ fn a_port_that_needs_privileges_is_said_in_one_line_with_what_to_do() {
         said.contains("127.0.0.1:1") && said.contains("EACCES"),
         "{said}"
     );
-    assert!(said.contains("1024") && said.contains("--listen"), "{said}");
+    assert!(said.contains("1024"), "{said}");
 }
 
 #[test]

@@ -8,10 +8,10 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
 
+use echoloop_tests::commands::{address_of, objects, start};
 use echoloop_tests::patience::{PATIENCE, until};
 use echoloop_tests::{Client, Face, Pattern, Process, Rig, artifacts, probe, tools};
 use nix::sys::signal::Signal;
-use serde_json::Value;
 
 #[test]
 fn a_client_behind_the_proxy_gets_its_echo_and_its_end() {
@@ -39,7 +39,7 @@ fn a_client_behind_the_proxy_gets_its_echo_and_its_end() {
 #[test]
 fn tcp_and_unix_sockets_and_names_go_together() {
     let back = socket_file("back");
-    let server = run(&["serve", "--unix", &back]);
+    let server = start(&["serve", "--unix", &back]);
     server.says("listening on", PATIENCE);
     let front = socket_file("front");
     let to_unix = proxy(&["127.0.0.1:0", &format!("unix:{back}")]);
@@ -159,6 +159,47 @@ fn a_client_that_does_not_read_stops_the_server_and_not_the_proxy() {
 }
 
 #[test]
+fn workers_share_the_clients_and_count_them_together() {
+    let server = Rig::new(Face::Rust).start();
+    let target = server.address().to_string();
+    let mut proxy = proxy(&[
+        "127.0.0.1:0",
+        &target,
+        "--workers",
+        "2",
+        "--max-connections",
+        "10",
+    ]);
+    let address = address_of(&proxy);
+    let clients = [(); 10].map(|()| Client::connect(address));
+    for client in &clients {
+        client.echo(b"hello");
+    }
+    let refused = TcpStream::connect(address).and_then(|mut client| {
+        client.set_read_timeout(Some(PATIENCE))?;
+        client.read(&mut [0])
+    });
+    assert_eq!(
+        refused.expect_err("a reset").kind(),
+        ErrorKind::ConnectionReset
+    );
+    proxy.signal(Signal::SIGTERM);
+    for client in &clients {
+        client.expect_end();
+    }
+    assert!(proxy.wait(PATIENCE).success());
+    let said = proxy.stdout();
+    for line in [
+        "10 connected, 0 failed, 0 gave up",
+        "served 10 clients, 1 refused, 0 timed out, at most 10 at a time",
+        "drained: 10 closed clean, 0 aborted, 0 bytes lost",
+    ] {
+        assert!(said.iter().any(|l| l == line), "{line:?} in {said:?}");
+    }
+    server.stop();
+}
+
+#[test]
 fn what_is_no_address_ends_with_2_and_says_what_is() {
     for arguments in [
         ["localhost:7007", "127.0.0.1:1"],
@@ -176,30 +217,11 @@ fn what_is_no_address_ends_with_2_and_says_what_is() {
 }
 
 fn proxy(arguments: &[&str]) -> Process {
-    run(&[&["proxy"], arguments].concat())
-}
-
-fn run(arguments: &[&str]) -> Process {
-    let mut command = Face::Rust.program();
-    command.args(arguments);
-    Process::spawn(command)
-}
-
-#[track_caller]
-fn address_of(server: &Process) -> SocketAddr {
-    let line = server.says("listening on ", PATIENCE);
-    let address = line.rsplit(' ').next().expect("a last word");
-    address.parse().expect("an address")
+    start(&[&["proxy"], arguments].concat())
 }
 
 fn socket_file(name: &str) -> String {
     let file = format!("proxy-{name}-{}.sock", std::process::id());
     let path = artifacts::scratch().join(file);
     path.to_str().expect("a path of plain letters").to_owned()
-}
-
-fn objects(server: &Process) -> Vec<Value> {
-    let parse =
-        |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
-    server.stdout().iter().map(parse).collect()
 }

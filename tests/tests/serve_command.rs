@@ -9,10 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
 
+use echoloop_tests::commands::{address_of, objects, start, text};
 use echoloop_tests::patience::{PATIENCE, until};
-use echoloop_tests::{Client, Face, Pattern, Process, artifacts};
+use echoloop_tests::{Client, Face, Process, artifacts};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -192,66 +192,6 @@ fn who_comes_above_the_rate_is_refused() {
 }
 
 #[test]
-fn sigusr1_tells_all_that_is_open_and_the_server_goes_on() {
-    let mut server = serve(&["--tcp", "127.0.0.1:0"]);
-    let client = Client::connect(address_of(&server));
-    client.echo(b"hello");
-    for _ in 0..2 {
-        server.signal(Signal::SIGUSR1);
-        server.says(&client.local().to_string(), PATIENCE);
-    }
-    server.says("bytes_received: 5", PATIENCE);
-    client.echo(b"still here");
-    server.signal(Signal::SIGTERM);
-    assert!(server.wait(PATIENCE).success());
-    assert!(
-        !server.stdout().join("\n").contains("ConnId"),
-        "it goes to standard error"
-    );
-}
-
-#[test]
-fn a_drain_that_loses_bytes_ends_with_3_and_says_what_to_do() {
-    let mut server = serve(&["--tcp", "127.0.0.1:0", "--drain-deadline", "0.2"]);
-    let hoarder = Client::connect(address_of(&server));
-    hoarder.send_until_blocked(Pattern::new(3), 64 << 20);
-    server.signal(Signal::SIGTERM);
-    assert_eq!(server.wait(PATIENCE).code(), Some(3));
-    let said = server.stderr().pop().expect("a last word");
-    assert!(
-        said.contains("1 connections") && said.contains("--drain-deadline"),
-        "{said}"
-    );
-    assert!(
-        server
-            .stdout()
-            .iter()
-            .any(|l| l.starts_with("drained: 0 closed clean, 1 aborted"))
-    );
-}
-
-#[test]
-fn in_the_grace_of_a_drain_clients_are_served_on() {
-    let mut server = serve(&["--tcp", "127.0.0.1:0", "--drain-grace", "20"]);
-    let address = address_of(&server);
-    let client = Client::connect(address);
-    client.echo(b"before");
-    server.signal(Signal::SIGTERM);
-    server.says("draining", PATIENCE);
-    until("nobody new is let in", PATIENCE, || {
-        let refused = TcpStream::connect(address).err()?;
-        (refused.kind() == ErrorKind::ConnectionRefused).then_some(())
-    });
-    client.echo(b"after");
-    client.shutdown_write();
-    client.expect_end();
-    assert!(
-        server.wait(Duration::from_secs(10)).success(),
-        "it ends with its last client"
-    );
-}
-
-#[test]
 fn figures_that_nobody_reads_stop_nobody() {
     let mut command = Face::Rust.program();
     command.args([
@@ -330,37 +270,8 @@ fn an_option_with_a_senseless_value_is_refused_with_an_example() {
     }
 }
 
-fn serve(arguments: &[&str]) -> Process {
-    let mut command = Face::Rust.program();
-    command.arg("serve").args(arguments);
-    Process::spawn(command)
-}
-
-#[track_caller]
-fn address_of(server: &Process) -> SocketAddr {
-    let line = server.says("listening on ", PATIENCE);
-    let address = line.rsplit(' ').next().expect("a last word");
-    address.parse().expect("an address")
-}
-
 fn socket_file(name: &str) -> PathBuf {
     artifacts::scratch().join(format!("{name}-{}.sock", std::process::id()))
-}
-
-/// All lines on standard output, each of which is an object.
-#[track_caller]
-fn objects(server: &Process) -> Vec<Value> {
-    let lines = server.stdout();
-    let parse =
-        |line: &String| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}"));
-    lines.iter().map(parse).collect()
-}
-
-#[track_caller]
-fn text<'a>(object: &'a Value, key: &str) -> &'a str {
-    object[key]
-        .as_str()
-        .unwrap_or_else(|| panic!("{key} in {object}"))
 }
 
 #[track_caller]
@@ -382,4 +293,8 @@ fn echoes<S: Read + Write>(mut stream: S, finish: impl Fn(&S) -> io::Result<()>)
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     assert_eq!(answer, "hello");
+}
+
+fn serve(arguments: &[&str]) -> Process {
+    start(&[&["serve"], arguments].concat())
 }

@@ -3,7 +3,7 @@
 //! The rule: a worker writes its own place, once a tick, and whoever tells reads them all; the
 //! locks are never held while something is printed.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use echoloop_server::{Counters, Report};
@@ -19,7 +19,7 @@ pub(crate) struct Board {
     pub(crate) console: Console,
     pub(crate) json: bool,
     pub(crate) stats: bool,
-    words: Words,
+    pub(crate) words: Words,
     workers: Vec<Mutex<Figures>>,
 }
 
@@ -36,20 +36,24 @@ impl Board {
 
     pub(crate) fn note(&self, worker: usize, figures: Figures) {
         if let Some(place) = self.workers.get(worker) {
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = figures;
+            *lock(place) = figures;
         }
     }
 
+    fn open_by_worker(&self) -> Vec<u64> {
+        let open = |place: &Mutex<Figures>| lock(place).open;
+        self.workers.iter().map(open).collect()
+    }
+
+    /// What all have left.
     pub(crate) fn sum(&self) -> Figures {
         let mut sum = Figures::default();
         for place in &self.workers {
-            sum += *place.lock().unwrap_or_else(PoisonError::into_inner);
+            sum += *lock(place);
         }
         sum
     }
-}
 
-impl Board {
     /// A line of figures: since `before`, which was so long ago.
     pub(crate) fn figures(
         &self,
@@ -61,6 +65,7 @@ impl Board {
         if self.json {
             let mut object = json!({"event": "stats", "seconds": now.as_secs_f64()});
             object["open"] = json!(sum.open);
+            object["open_by_worker"] = json!(self.open_by_worker());
             return self.filled(object, sum);
         }
         let mut line = sum.line(before, since);
@@ -95,4 +100,9 @@ impl Board {
         }
         object.to_string()
     }
+}
+
+/// Nothing panics while one of these locks is held.
+fn lock(place: &Mutex<Figures>) -> MutexGuard<'_, Figures> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }

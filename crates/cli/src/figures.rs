@@ -110,21 +110,14 @@ pub(crate) fn drained(report: &Report) -> Value {
 }
 
 /// All counters of a loop, by name.
-macro_rules! counters {
-    ($each:ident) => {
-        $each!(accepted connected adopted given_away closed bytes_received bytes_sent reads sends
-            sends_refused datagrams_received datagrams_sent datagrams_dropped congested
-            budget_pauses over_budget accept_pauses timers_fired posts stale_events slow_handlers
-            connect_pauses turns)
-    };
-}
-
 fn counters(of: &Counters) -> Value {
     let mut object = Map::new();
     macro_rules! insert {
         ($($name:ident)+) => { $(object.insert(stringify!($name).to_owned(), of.$name.into());)+ };
     }
-    counters!(insert);
+    insert!(accepted connected adopted given_away closed bytes_received bytes_sent reads sends
+        sends_refused datagrams_received datagrams_sent datagrams_dropped congested budget_pauses
+        over_budget accept_pauses timers_fired posts stale_events slow_handlers connect_pauses turns);
     object.into()
 }
 
@@ -132,9 +125,6 @@ impl AddAssign for Figures {
     fn add_assign(&mut self, other: Self) {
         self.open += other.open;
         self.server += other.server;
-        macro_rules! add {
-            ($($name:ident)+) => { $(self.loops.$name += other.loops.$name;)+ };
-        }
-        counters!(add);
+        self.loops += other.loops;
     }
 }

@@ -71,5 +71,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         false => heritage.serve(),
     };
     let builder = args.server.apply(builder);
-    service::run(builder, heritage, &args.server, words, proxy)
+    service::run(builder, heritage, &args.server, words, move |_| {
+        proxy.clone()
+    })
 }

@@ -19,7 +19,7 @@ const EXAMPLES: &str = "\
 Examples:
   echoloop serve
   echoloop serve --tcp 0.0.0.0:7 --udp 0.0.0.0:7 --max-connections 10000 --idle-timeout 60
-  echoloop serve --unix /run/echo.sock --unix-mode 660 --stats 10 --json
+  echoloop serve --unix /run/echo.sock --unix-mode 660 --workers 2 --stats 10 --json
 
 SIGINT, SIGTERM and SIGHUP drain: nobody new is let in, those who are there get all their bytes.
 A second one ends at once. SIGUSR1 writes all that is open to standard error.
@@ -58,7 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         hint,
         more: Box::new(Vec::new),
     };
-    service::run(builder, heritage, &args.server, words, Echo)
+    service::run(builder, heritage, &args.server, words, |_| Echo)
 }
 
 fn addresses(args: &Args) -> Result<ServerBuilder, Failure> {

@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use echoloop_server::{ConnOptions, ListenOptions, ServerBuilder};
+use clap::{Args, ValueEnum};
+use echoloop_server::{ConnOptions, ListenOptions, ServerBuilder, Spread};
 
 use crate::values::{Rate, mode, rate, seconds, seconds_or_zero};
 
@@ -17,6 +17,12 @@ pub(crate) struct ServerArgs {
     /// The mode of the files of Unix sockets, in octal digits, whatever the umask says.
     #[arg(long, value_name = "MODE", value_parser = mode)]
     unix_mode: Option<u32>,
+    /// Serve with so many event loops, each on a thread of its own.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    workers: u16,
+    /// How connections are spread over them.
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = How::Fewest)]
+    spread: How,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -25,6 +31,14 @@ pub(crate) struct ServerArgs {
     pub(crate) drain: Drain,
     #[command(flatten)]
     pub(crate) figures: FiguresArgs,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum How {
+    /// One accepts, and hands each to the worker with the fewest: even to within one.
+    Fewest,
+    /// The kernel gives each to a worker by chance (SO_REUSEPORT): for many short ones.
+    ReusePort,
 }
 
 #[derive(Args)]
@@ -86,6 +100,17 @@ pub(crate) struct FiguresArgs {
 }
 
 impl ServerArgs {
+    pub(crate) fn workers(&self) -> usize {
+        self.workers.into()
+    }
+
+    pub(crate) fn spread(&self) -> Spread {
+        match self.spread {
+            How::Fewest => Spread::Fewest,
+            How::ReusePort => Spread::ReusePort,
+        }
+    }
+
     /// Applies them to a server that is about to be built.
     pub(crate) fn apply(&self, builder: ServerBuilder) -> ServerBuilder {
         let listen = ListenOptions {

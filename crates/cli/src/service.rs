@@ -5,7 +5,9 @@
 
 use std::sync::Arc;
 
-use echoloop_server::{Addr, Error, ErrorKind, Hooks, ServerBuilder};
+use echoloop_server::{
+    Addr, Error, ErrorKind, Hooks, Remote, Report, ServerBuilder, Spread, Target,
+};
 use rustix::io::Errno;
 use serde_json::json;
 
@@ -15,7 +17,7 @@ use crate::exit::Failure;
 use crate::figures::Figures;
 use crate::loops::Loops;
 use crate::restart::{Exchange, Heritage};
-use crate::server_args::{FiguresArgs, ServerArgs};
+use crate::server_args::ServerArgs;
 use crate::signals;
 use crate::watched::Watched;
 
@@ -38,40 +40,37 @@ pub(crate) struct Where {
     pub(crate) udps: Vec<Addr>,
 }
 
-/// Runs a server until it is drained. Bytes that the drain lost are a failure.
+/// Runs a server until it is drained, on one thread or on several; each worker has hooks of its own.
+/// Bytes that the drain lost are a failure.
 pub(crate) fn run<H: Hooks>(
     builder: ServerBuilder,
-    mut heritage: Heritage,
+    heritage: Heritage,
     args: &ServerArgs,
     words: Words,
-    hooks: H,
+    hooks: impl Fn(usize) -> H + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     raise_descriptor_limit();
-    let mut server = builder
-        .build()
-        .map_err(|e| Failure::failed(format!("{e}{}", advice(&e))))?;
-    let exchange = Arc::new(Exchange::new(args.drain.restart_grace));
-    signals::take(Loops::new([server.remote()], Arc::clone(&exchange)))?;
-    let place = Where {
-        streams: server.local_addrs(),
-        udps: server.udp_addrs(),
-    };
-    greet(&place, &args.figures, &words);
-    heritage.serving();
     let no_thread = |e| Failure::failed(format!("a thread to print can't be started: {e}"));
     let (console, printer) = Console::start().map_err(no_thread)?;
-    let board = Arc::new(Board::new(1, &args.figures, console, words));
-    let mut watched = Watched::new(0, Arc::clone(&board), exchange, hooks);
-    let report = server
-        .run(&mut watched)
-        .map_err(|e| Failure::failed(e.to_string()))?;
-    let totals = Figures {
-        open: 0,
-        loops: *server.event_loop().counters(),
-        server: server.counters(),
+    let workers = args.workers();
+    let board = Arc::new(Board::new(workers, &args.figures, console, words));
+    let exchange = Arc::new(Exchange::new(args.drain.restart_grace));
+    let mut start = Start {
+        heritage,
+        board: Arc::clone(&board),
+        exchange: Arc::clone(&exchange),
+    };
+    let shared = Arc::clone(&board);
+    let watched = move |worker| {
+        let (board, exchange) = (Arc::clone(&shared), Arc::clone(&exchange));
+        Watched::new(worker, board, exchange, hooks(worker))
+    };
+    let (totals, report) = match workers {
+        1 => alone(builder, &mut start, watched)?,
+        n => together(builder, n, args.spread(), &mut start, watched)?,
     };
     let last_words = board.last_words(&totals, &report);
-    drop((watched, board));
+    drop((start, board));
     printer.finish();
     say!("{last_words}");
     match report.bytes_lost {
@@ -83,14 +82,76 @@ pub(crate) fn run<H: Hooks>(
     }
 }
 
-fn greet(place: &Where, args: &FiguresArgs, words: &Words) {
+/// On this thread.
+fn alone<H: Hooks>(
+    builder: ServerBuilder,
+    start: &mut Start,
+    hooks: impl Fn(usize) -> H,
+) -> Result<(Figures, Report), Failure> {
+    let mut server = builder.build().map_err(|e| not_started(&e))?;
+    let place = Where {
+        streams: server.local_addrs(),
+        udps: server.udp_addrs(),
+    };
+    start.serving(vec![server.remote()], &place)?;
+    let report = server.run(&mut hooks(0)).map_err(failed)?;
+    let totals = Figures {
+        open: 0,
+        loops: *server.event_loop().counters(),
+        server: server.counters(),
+    };
+    Ok((totals, report))
+}
+
+/// On so many threads.
+fn together<H: Hooks>(
+    builder: ServerBuilder,
+    n: usize,
+    spread: Spread,
+    start: &mut Start,
+    hooks: impl Fn(usize) -> H + Send + Sync + 'static,
+) -> Result<(Figures, Report), Failure> {
+    let workers = builder.start_workers(n, spread, hooks);
+    let mut workers = workers.map_err(|e| not_started(&e))?;
+    let place = Where {
+        streams: workers.local_addrs().to_vec(),
+        udps: workers.udp_addrs().to_vec(),
+    };
+    let remotes = (0..n).filter_map(|worker| workers.remote(worker).cloned());
+    start.serving(remotes.collect(), &place)?;
+    let report = workers.join().map_err(failed)?;
+    let totals = Figures {
+        open: 0,
+        loops: workers.loop_counters(),
+        server: workers.counters(),
+    };
+    Ok((totals, report))
+}
+
+/// Whom to tell that a server has started.
+struct Start {
+    heritage: Heritage,
+    board: Arc<Board>,
+    exchange: Arc<Exchange>,
+}
+
+impl Start {
+    fn serving(&mut self, loops: Vec<Remote>, place: &Where) -> Result<(), Failure> {
+        signals::take(Loops::new(loops, Arc::clone(&self.exchange)))?;
+        greet(place, &self.board);
+        self.heritage.serving();
+        Ok(())
+    }
+}
+
+fn greet(place: &Where, board: &Board) {
     let streams = place.streams.iter().map(|addr| match addr {
         Addr::Ip(_) => ("tcp", addr),
         Addr::Unix(_) => ("unix", addr),
     });
     for (transport, addr) in streams.chain(place.udps.iter().map(|addr| ("udp", addr))) {
         log::debug!("starting up on {addr}");
-        match (args.json, transport) {
+        match (board.json, transport) {
             (true, _) => {
                 let address = addr.to_string();
                 say!(
@@ -102,13 +163,21 @@ fn greet(place: &Where, args: &FiguresArgs, words: &Words) {
             (false, _) => say!("listening on {addr}"),
         }
     }
-    if args.json {
+    if board.json {
         return;
     }
-    if let Some(hint) = (words.hint)(place) {
+    if let Some(hint) = (board.words.hint)(place) {
         say!("try:  {hint}");
         say!("      Ctrl-C drains and prints the totals; RUST_LOG=debug tells what happens");
     }
+}
+
+fn not_started(e: &Error) -> Failure {
+    Failure::failed(format!("{e}{}", advice(e)))
+}
+
+fn failed(e: Error) -> Failure {
+    Failure::failed(e.to_string())
 }
 
 /// What to do about an error of the start.
@@ -116,20 +185,14 @@ fn advice(e: &Error) -> &'static str {
     let ErrorKind::Os(errno) = e.kind() else {
         return "";
     };
-    let unix = e
-        .target()
-        .is_some_and(|t| t.to_string().starts_with("unix:"));
+    let unix = matches!(e.target(), Some(Target::Addr(Addr::Unix(_))));
     match Errno::from_raw_os_error(errno) {
         Errno::ADDRINUSE if unix => "; a server listens there, choose another path",
-        Errno::ADDRINUSE => "; choose another port with --listen, or port 0 for any that is free",
+        Errno::ADDRINUSE => "; choose another port, or port 0 for any that is free",
         Errno::ACCESS if unix => "; choose a folder that you may write to",
-        Errno::ACCESS => "; ports below 1024 need privileges, choose a higher one with --listen",
-        Errno::ADDRNOTAVAIL => {
-            "; this machine has no such address, choose one of its own with --listen"
-        }
-        Errno::AFNOSUPPORT => {
-            "; this machine has no such protocol, choose an IPv4 address with --listen"
-        }
+        Errno::ACCESS => "; ports below 1024 need privileges, choose a higher one",
+        Errno::ADDRNOTAVAIL => "; this machine has no such address, choose one of its own",
+        Errno::AFNOSUPPORT => "; this machine has no such protocol, choose an IPv4 address",
         _ => "",
     }
 }
