@@ -93,6 +93,20 @@ pub fn c_program(name: &str) -> PathBuf {
     folder.join(name)
 }
 
+/// A program of one C file that the tests need, compiled by `cc`; the file is named from the root.
+pub fn c_tool(name: &str, source: &str) -> PathBuf {
+    let program = scratch().join(name);
+    let new = scratch().join(format!("{name}-{}", std::process::id()));
+    let mut cc = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()));
+    cc.args(["-std=c99", "-D_GNU_SOURCE", "-O1"])
+        .args(["-Wall", "-Wextra", "-Werror", "-o"])
+        .args([&new, &root().join(source)]);
+    run(cc);
+    // In one step: another test process may be running the old one.
+    fs::rename(new, &program).expect("the target folder can be written");
+    program
+}
+
 /// The interpreter of a virtual environment in which `pip install ./python` was run.
 pub fn python() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();

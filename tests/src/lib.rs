@@ -12,6 +12,7 @@ pub mod bench;
 mod client;
 pub mod commands;
 mod face;
+pub mod faults;
 pub mod patience;
 mod pattern;
 pub mod probe;

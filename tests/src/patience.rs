@@ -1,6 +1,6 @@
 //! The only place where a test lets time pass.
 //!
-//! [`until`] polls with a deadline, [`throughout`] watches that something stays true, [`keep_up`] repeats an action at
+//! [`until`] and [`within`] poll with a deadline, [`throughout`] watches that something stays true, [`keep_up`] repeats an action at
 //! a pace. No other file of this crate sleeps.
 
 use std::thread;
@@ -14,17 +14,24 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// # Panics
 /// When `limit` has passed, with `what` in the message.
 #[track_caller]
-pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, limit: Duration, probe: impl FnMut() -> Option<T>) -> T {
+    match within(limit, probe) {
+        Some(found) => found,
+        None => panic!("waited {limit:?} in vain for this: {what}"),
+    }
+}
+
+/// Polls `probe` until it yields a value or `limit` has passed.
+pub fn within<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     let mut nap = Duration::from_millis(1);
     loop {
         if let Some(found) = probe() {
-            return found;
+            return Some(found);
         }
-        assert!(
-            start.elapsed() < limit,
-            "waited {limit:?} in vain for this: {what}"
-        );
+        if start.elapsed() >= limit {
+            return None;
+        }
         thread::sleep(nap);
         nap = (nap * 2).min(Duration::from_millis(20));
     }
