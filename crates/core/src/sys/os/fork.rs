@@ -5,6 +5,7 @@
 //! closes the child's copy alone. `after_fork` makes a selector, a waker and an alarm of the child's
 //! own. Whether this is the child costs one load: a handler of pthread_atfork(3) counts forks.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 
 use forkguard::Guard;
@@ -33,8 +34,8 @@ impl Waking {
         while let Some(child) = last.child.get() {
             last = child;
         }
-        // The only failure is a full eventfd counter, and then the loop is awake anyway.
-        let _ = last.waker.wake();
+        // The only other failure is a full eventfd counter, and then the loop is awake anyway.
+        while matches!(last.waker.wake(), Err(e) if e.kind() == ErrorKind::Interrupted) {}
     }
 }
 
