@@ -95,7 +95,8 @@ impl<S: System> EventLoop<S> {
 
     fn register_all(&mut self) -> Result<(), rustix::io::Errno> {
         for key in self.listeners.keys().collect::<Vec<u64>>() {
-            if let Some(listener) = self.listeners.get(slot_of(key)) {
+            if let Some(listener) = self.listeners.get_mut(slot_of(key)) {
+                listener.waiting = None; // It is the parent's to serve.
                 self.sys.register(&listener.socket, key)?;
             }
         }

@@ -16,12 +16,12 @@ use crate::handle::slot_of;
 use crate::sys::System;
 use crate::time::deadlines::{DeadlineId, Owner};
 use crate::turn::{Current, pop};
-use crate::{
-    Addr, CloseReason, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId,
-};
+use crate::{Addr, ConnId, ConnOptions, Error, ErrorKind, Event, ListenOptions, ListenerId};
 
 /// How long a starved listener or connect waits before it tries again by itself.
 pub(crate) const RETRY: Duration = Duration::from_millis(100);
+/// So many failures in a row that are not the listener's count as its own.
+const FAILURES: u8 = 64;
 
 pub(crate) struct Listener<K> {
     pub(crate) socket: K,
@@ -29,6 +29,10 @@ pub(crate) struct Listener<K> {
     pub(crate) in_line: bool,
     /// Armed while accepting is paused.
     pub(crate) retry: DeadlineId,
+    /// Accepted, but the selector has had no room for it yet.
+    pub(crate) waiting: Option<(K, Addr)>,
+    /// Accepts in a row that failed for the connection that came.
+    failed: u8,
 }
 
 impl<S: System> EventLoop<S> {
@@ -134,6 +138,8 @@ impl<S: System> EventLoop<S> {
             options: Arc::new(options.conn.clone()),
             in_line: false,
             retry: DeadlineId::NONE,
+            waiting: None,
+            failed: 0,
         })?;
         let slot = slot_of(key);
         let registered = match self.listeners.get(slot) {
@@ -181,6 +187,9 @@ impl<S: System> EventLoop<S> {
                 self.starved_listeners -= 1;
             }
             self.deadlines.remove(listener.retry);
+            if let Some((socket, _)) = listener.waiting {
+                self.sys.abort(socket);
+            }
             self.sys.unlisten(listener.socket);
         }
         self.accepting.retain(|s| *s != slot);
@@ -240,10 +249,14 @@ impl<S: System> EventLoop<S> {
                 continue;
             };
             listener.in_line = false;
-            match self.sys.accept(&listener.socket) {
-                Ok((socket, peer)) => {
+            let accepted = match listener.waiting.take() {
+                Some(waiting) => Ok(waiting),
+                None => self.sys.accept(&listener.socket),
+            };
+            match accepted.and_then(|(socket, peer)| self.accepted(slot, socket, peer)) {
+                Ok(event) => {
                     self.try_accepting(slot);
-                    return Some(self.accepted(slot, socket, peer));
+                    return Some(event);
                 }
                 Err(Errno::AGAIN) => {}
                 // accept(2): errors of the connection that came, not of the listener.
@@ -258,7 +271,7 @@ impl<S: System> EventLoop<S> {
                     | Errno::HOSTDOWN
                     | Errno::HOSTUNREACH
                     | Errno::OPNOTSUPP,
-                ) => self.try_accepting(slot),
+                ) if self.may_fail_again(slot) => self.try_accepting(slot),
                 Err(e) => {
                     if let Some(event) = self.pause_accepting(slot, e) {
                         return Some(event);
@@ -269,9 +282,18 @@ impl<S: System> EventLoop<S> {
         None
     }
 
-    fn accepted(&mut self, slot: u32, socket: S::Socket, peer: Addr) -> Event {
+    /// Whether to try again at once: an error that stays must not keep the loop busy.
+    fn may_fail_again(&mut self, slot: u32) -> bool {
+        let Some(listener) = self.listeners.get_mut(slot) else {
+            return false;
+        };
+        listener.failed = (listener.failed + 1) % FAILURES;
+        listener.failed != 0
+    }
+
+    /// Takes in a connection. One that can't be registered stays with its listener, to be tried again.
+    fn accepted(&mut self, slot: u32, socket: S::Socket, peer: Addr) -> Result<Event, Errno> {
         let listener = ListenerId(self.listeners.key(slot));
-        let resumed = self.resume_accepting(slot);
         let options = match self.listeners.get(slot) {
             Some(listener) => Arc::clone(&listener.options),
             None => Arc::default(),
@@ -286,26 +308,39 @@ impl<S: System> EventLoop<S> {
         conn.flags.set(Flags::WRITABLE);
         let Ok(key) = self.conns.insert(conn) else {
             // 16 million connections are open: no system gives a process that many descriptors.
-            return Event::AcceptPaused {
+            return Ok(Event::AcceptPaused {
                 listener,
                 errno: Errno::NOMEM.raw_os_error(),
-            };
+            });
         };
-        self.counters.accepted += 1;
-        let (conn, slot) = (ConnId(key), slot_of(key));
-        if let Err(e) = self.register(slot) {
-            self.terminate(slot, CloseReason::Error(e.raw_os_error()));
+        let (conn, at) = (ConnId(key), slot_of(key));
+        if let Err(e) = self.register(at) {
+            self.put_back(slot, at);
+            return Err(e);
         }
+        let resumed = self.resume_accepting(slot);
+        let slot = at;
+        self.counters.accepted += 1;
         self.arm(slot);
         if resumed {
             if let Some(conn) = self.conns.get_mut(slot) {
                 conn.flags.set(Flags::TELL_OPEN);
             }
             self.requeue(slot);
-            return Event::AcceptResumed { listener };
+            return Ok(Event::AcceptResumed { listener });
         }
         self.current = Current::Told(slot);
-        Event::Accepted { conn, listener }
+        Ok(Event::Accepted { conn, listener })
+    }
+
+    /// Nobody has heard of the connection yet, so its end would be told of nothing.
+    fn put_back(&mut self, listener: u32, conn: u32) {
+        let Some(conn) = self.conns.remove(conn) else {
+            return;
+        };
+        if let (Some(listener), Some(socket)) = (self.listeners.get_mut(listener), conn.socket) {
+            listener.waiting = Some((socket, conn.peer));
+        }
     }
 
     /// Puts the listener on the retry list; tells so the first time.
@@ -333,6 +368,7 @@ impl<S: System> EventLoop<S> {
         let Some(listener) = self.listeners.get_mut(slot) else {
             return false;
         };
+        listener.failed = 0;
         if listener.retry == DeadlineId::NONE {
             return false;
         }
