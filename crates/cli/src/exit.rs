@@ -4,7 +4,10 @@
 //! ends the process. What clap refuses has clap's own text and its code, 2.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
+
+use echoloop_server::{Error, ErrorKind};
 
 /// It could not start, the peer is gone, or the system refused.
 const FAILED: u8 = 1;
@@ -44,6 +47,14 @@ impl Failure {
             code: FAILED,
             message,
         }
+    }
+
+    /// The system refused `operation`; told with the name of the error, as those of the loop are.
+    pub(crate) fn io(operation: &'static str, e: &io::Error) -> Self {
+        Self::failed(match e.raw_os_error() {
+            Some(errno) => Error::new(operation, ErrorKind::Os(errno)).to_string(),
+            None => format!("{operation}: {e}"),
+        })
     }
 
     /// The command contradicts itself.

@@ -50,8 +50,7 @@ pub(crate) fn run<H: Hooks>(
     hooks: impl Fn(usize) -> H + Send + Sync + 'static,
 ) -> Result<(), Failure> {
     raise_descriptor_limit();
-    let no_thread = |e| Failure::failed(format!("a thread to print can't be started: {e}"));
-    let (console, printer) = Console::start().map_err(no_thread)?;
+    let (console, printer) = Console::start().map_err(|e| Failure::io("start printer", &e))?;
     let workers = args.workers();
     let board = Arc::new(Board::new(workers, &args.figures, console, words));
     let exchange = Arc::new(Exchange::new(args.drain.restart_grace));
@@ -200,10 +199,10 @@ fn advice(e: &Error) -> &'static str {
 /// A process may start with a low soft limit (1,024 is common) for the sake of select(2), which
 /// nobody here uses.
 pub(crate) fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    // Not rustix's, which takes it that getrlimit(2) can't fail, and sets what lay on the stack.
+    let nofile = Resource::RLIMIT_NOFILE;
+    if let Err(e) = getrlimit(nofile).and_then(|(_, hard)| setrlimit(nofile, hard, hard)) {
         log::warn!("the limit of descriptors stays as it is: {e}");
     }
 }

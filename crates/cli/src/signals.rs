@@ -24,7 +24,7 @@ pub(crate) trait Target: Send + 'static {
 
 /// Takes the signals from now on, until the program ends.
 pub(crate) fn take(target: impl Target) -> Result<(), Failure> {
-    let failed = |e| Failure::failed(format!("signals can't be handled: {e}"));
+    let failed = |e| Failure::io("handle signals", &e);
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2]).map_err(failed)?;
     let listen = move || {
         let mut asked = false;
