@@ -6,8 +6,8 @@
  *
  * WHAT is the name of an errno, or `short`: one byte, message or report instead of as many as were asked for. -s CALL
  * counts from the first time that CALL is made (the loader's own calls come before), -f A-B only calls about the
- * descriptors from A to B. LOG gets `pid N`, a line
- * `hit CALL WHAT fd=N peer=PORT` each time, and at the end `seen N hits N started 0|1 end CODE`, CODE as a shell has it.
+ * descriptors from A to B, -k KIND only those about tcp, udp or unix sockets. LOG gets `pid N`, a line
+ * `hit CALL WHAT fd=N kind=KIND peer=PORT` each time, and at the end `seen N hits N started 0|1 end CODE`, CODE as a shell has it.
  *
  * By seccomp(2) and ptrace(2): only the calls of interest stop, all others run at full speed, and it reaches what a
  * preloaded library does not, for rustix makes its system calls itself. The rule: never tell what no kernel would.
@@ -56,7 +56,7 @@ static struct { int epoll; struct epoll_event event; } registered[65536];
 
 static FILE *log_file;
 static long target, marker = -1;
-static const char *call_name, *what;
+static const char *call_name, *what, *wanted;
 static int error; /* 0: short */
 static unsigned long nth, times = 1, seen, hits;
 static int counting, server, least = -1, most = 65535;
@@ -179,17 +179,23 @@ static void report_anew(pid_t tid, int fd)
     set_registers(tid, &after);
 }
 
-/* The port of the peer that a descriptor is connected to, or 0. */
-static int peer_of(int fd)
+/* What the server has under this number: `tcp`, `udp`, `unix` or `other`, and the port of its peer, or 0. */
+static const char *kind_of(int fd, int *port)
 {
-    struct sockaddr_in peer = {0};
-    socklen_t size = sizeof peer;
-    int pidfd = (int)syscall(SYS_pidfd_open, server, 0);
+    int domain = 0, type = 0, pidfd = (int)syscall(SYS_pidfd_open, server, 0);
     int copy = pidfd < 0 || fd < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, pidfd, fd, 0);
-    int got = copy < 0 ? -1 : getpeername(copy, (struct sockaddr *)&peer, &size);
+    struct sockaddr_in peer = {0};
+    socklen_t size = sizeof peer, number = sizeof domain;
+    if (getpeername(copy, (struct sockaddr *)&peer, &size) == 0 && peer.sin_family == AF_INET)
+        *port = ntohs(peer.sin_port);
+    int got = getsockopt(copy, SOL_SOCKET, SO_DOMAIN, &domain, &number);
+    if (got == 0)
+        getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &number);
     close(copy);
     close(pidfd);
-    return got == 0 && peer.sin_family == AF_INET ? ntohs(peer.sin_port) : 0;
+    if (got != 0 || (domain != AF_INET && domain != AF_UNIX))
+        return "other";
+    return domain == AF_UNIX ? "unix" : type == SOCK_STREAM ? "tcp" : "udp";
 }
 
 static int descriptor_of(const Regs *regs)
@@ -250,9 +256,9 @@ static int shorten(pid_t tid, Regs *regs)
     return 1;
 }
 
-static void hit(pid_t tid, Regs *regs)
+static void hit(pid_t tid, Regs *regs, const char *kind, int peer)
 {
-    int fd = descriptor_of(regs), peer = peer_of(fd);
+    int fd = descriptor_of(regs);
     unsigned long asked = regs->rdi;
     if (error == 0) {
         if (!shorten(tid, regs))
@@ -277,7 +283,7 @@ static void hit(pid_t tid, Regs *regs)
         finish_call(tid);
     }
     hits++;
-    fprintf(log_file, "hit %s %s fd=%d peer=%d\n", call_name, what, fd, peer);
+    fprintf(log_file, "hit %s %s fd=%d kind=%s peer=%d\n", call_name, what, fd, kind, peer);
     if (nudges())
         report_anew(tid, fd);
 }
@@ -304,8 +310,13 @@ static void on_call(pid_t tid)
     int fd = descriptor_of(&regs);
     if (fd < least || fd > most)
         return;
-    if (++seen >= nth && hits < times)
-        hit(tid, &regs);
+    int peer = 0, due = seen + 1 >= nth && hits < times;
+    const char *its = wanted || due ? kind_of(fd, &peer) : "";
+    if (wanted && strcmp(wanted, its) != 0)
+        return;
+    seen++;
+    if (due)
+        hit(tid, &regs, its, peer);
 }
 
 static int watch(void)
@@ -336,10 +347,12 @@ int main(int argc, char **argv)
     for (; argc > at + 1 && argv[at][0] == '-'; at += 2)
         if (strcmp(argv[at], "-s") == 0)
             marker = number_of(argv[at + 1]);
+        else if (strcmp(argv[at], "-k") == 0)
+            wanted = argv[at + 1];
         else if (strcmp(argv[at], "-f") != 0 || sscanf(argv[at + 1], "%d-%d", &least, &most) != 2)
             break;
     if (argc < at + 6 || strcmp(argv[at + 4], "--") != 0) {
-        fprintf(stderr, "usage: inject [-s CALL] [-f A-B] CALL ERRNO|short NTH[+K] LOG -- PROGRAM [ARGUMENT...]\n");
+        fprintf(stderr, "usage: inject [-s CALL] [-f A-B] [-k KIND] CALL ERRNO|short NTH[+K] LOG -- PROGRAM [ARGUMENT...]\n");
         return 2;
     }
     call_name = argv[at];

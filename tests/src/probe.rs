@@ -4,10 +4,6 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::time::Duration;
-
-use nix::time::clock_getcpuclockid;
-use nix::unistd::Pid;
 
 /// Bytes of anonymous memory a process holds now (`RssAnon`): heap and stacks, without mapped code.
 #[track_caller]
@@ -26,13 +22,6 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd"))
         .expect("the process is alive")
         .count()
-}
-
-/// CPU time that a process has used, in user and kernel together.
-#[track_caller]
-pub fn cpu_time(pid: u32) -> Duration {
-    let clock = clock_getcpuclockid(Pid::from_raw(pid as i32)).expect("the process is alive");
-    clock.now().expect("the process is alive").into()
 }
 
 /// What waits in the kernel for one end of a TCP connection.

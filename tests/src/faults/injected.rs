@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
 use super::Injection;
 use super::table::Row;
 use crate::patience::{PATIENCE, until};
-use crate::{Face, Process, artifacts, probe};
+use crate::{Face, Process, artifacts};
 
 /// The server's options beside the address. Figures are printed often, so that a timer and writes belong to it.
 const SERVE: &[&str] = &["--stats", "0.1"];
@@ -73,6 +74,9 @@ impl Injected {
         command.args(["-s", MAIN_BEGINS]);
         if let Some((least, most)) = row.descriptors {
             command.args(["-f", &format!("{least}-{most}")]);
+        }
+        if let Some(kind) = row.kind {
+            command.args(["-k", kind]);
         }
         command.args([call, what, &format!("{nth}+{times}")]);
         let program = Face::Rust.program();
@@ -138,14 +142,16 @@ impl Injected {
         self.process.stderr()
     }
 
-    /// Descriptors it has open.
-    pub fn descriptors(&self) -> usize {
-        probe::descriptors(self.pid)
+    /// Descriptors it has open; `None` when it has ended.
+    pub fn descriptors(&self) -> Option<usize> {
+        let open = fs::read_dir(format!("/proc/{}/fd", self.pid)).ok()?;
+        Some(open.count())
     }
 
-    /// The CPU time it has used.
-    pub fn cpu_time(&self) -> Duration {
-        probe::cpu_time(self.pid)
+    /// The CPU time it has used; `None` when it has ended.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let clock = clock_getcpuclockid(Pid::from_raw(self.pid as i32)).ok()?;
+        clock.now().ok().map(Duration::from)
     }
 }
 

@@ -15,12 +15,18 @@ pub struct Row {
     pub may_end: bool,
     /// The server may refuse to start.
     pub may_refuse: bool,
+    /// The program may end, saying why.
+    pub may_die: bool,
     /// The clients are one that must be cut in time.
     pub deadline: bool,
     /// More options of the server.
     pub options: &'static [&'static str],
     /// Only calls about these descriptors, from the first to the last.
     pub descriptors: Option<(u32, u32)>,
+    /// Only calls about sockets of this kind: `tcp`, `udp` or `unix`.
+    pub kind: Option<&'static str>,
+    /// Other names by which a library between tells the error.
+    pub told_as: &'static [&'static str],
     /// The most that fail in a row.
     pub in_a_row: u64,
 }
@@ -31,9 +37,12 @@ const NOTHING: Row = Row {
     errors: &[],
     may_end: false,
     may_refuse: false,
+    may_die: false,
     deadline: false,
     options: &[],
     descriptors: None,
+    kind: None,
+    told_as: &[],
     in_a_row: 200, // More than any bound of the loop on what it tries again at once.
 };
 
@@ -78,6 +87,25 @@ const fn refuses(call: &'static str, errors: &'static [&'static str]) -> Row {
     }
 }
 
+/// For allocation and threads. malloc(3) has other ways to memory when one fails, but when all have failed a Rust program
+/// ends, and so it does when a thread has no room for its signal stack. pthread_create(3) says `EAGAIN` for everything.
+const fn memory(call: &'static str, errors: &'static [&'static str]) -> Row {
+    Row {
+        in_a_row: 3,
+        may_die: true,
+        told_as: &["EAGAIN"],
+        ..refuses(call, errors)
+    }
+}
+
+/// Calls about connections over TCP; the others are the rows before and after.
+const fn tcp(row: Row) -> Row {
+    Row {
+        kind: Some("tcp"),
+        ..row
+    }
+}
+
 /// Every deadline is kept all the same.
 const fn in_time(call: &'static str, errors: &'static [&'static str]) -> Row {
     Row {
@@ -96,9 +124,9 @@ const OTHERS: (u32, u32) = (3, 65_535);
 pub const TABLE: &[Row] = &[
     unnoticed("ioctl", &["EIO", "ENOTTY"]),
     unnoticed("prlimit64", &["EPERM", "EINVAL", "ENOSYS"]),
-    refuses("brk", &["ENOMEM"]),
-    refuses("mmap", &["ENOMEM", "EAGAIN"]),
-    refuses("mprotect", &["ENOMEM"]),
+    memory("brk", &["ENOMEM"]),
+    memory("mmap", &["ENOMEM", "EAGAIN"]),
+    memory("mprotect", &["ENOMEM"]),
     unnoticed("munmap", &["ENOMEM"]),
     unnoticed("madvise", &["ENOMEM", "EAGAIN"]),
     unnoticed("getrandom", &["EINTR"]),
@@ -123,7 +151,8 @@ pub const TABLE: &[Row] = &[
     refuses("listen", &["EADDRINUSE", "EOPNOTSUPP"]),
     unnoticed("getsockname", &["ENOBUFS"]),
     refuses("rt_sigaction", &["EINVAL"]),
-    refuses("clone3", &["EAGAIN", "ENOMEM", "EPERM"]),
+    refuses("socketpair", &["EMFILE", "ENFILE", "ENOMEM"]),
+    memory("clone3", &["EAGAIN", "ENOMEM", "EPERM"]),
     unnoticed("clone3", &["ENOSYS"]),
     unnoticed("prctl", &["EPERM"]),
     unnoticed("sched_getaffinity", &["EPERM"]),
@@ -153,8 +182,8 @@ pub const TABLE: &[Row] = &[
         "accept4",
         &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ETIMEDOUT"],
     ),
-    unnoticed("recvfrom", &["EAGAIN", "EINTR", "short"]),
-    ends(
+    tcp(unnoticed("recvfrom", &["EAGAIN", "EINTR", "short"])),
+    tcp(ends(
         "recvfrom",
         &[
             "ECONNREFUSED",
@@ -163,9 +192,9 @@ pub const TABLE: &[Row] = &[
             "ENOMEM",
             "ETIMEDOUT",
         ],
-    ),
-    unnoticed("sendto", &["EAGAIN", "EINTR", "short"]),
-    ends(
+    )),
+    tcp(unnoticed("sendto", &["EAGAIN", "EINTR", "short"])),
+    tcp(ends(
         "sendto",
         &[
             "ECONNRESET",
@@ -175,9 +204,9 @@ pub const TABLE: &[Row] = &[
             "EPIPE",
             "ETIMEDOUT",
         ],
-    ),
-    unnoticed("sendmsg", &["EAGAIN", "EINTR", "short"]),
-    ends(
+    )),
+    tcp(unnoticed("sendmsg", &["EAGAIN", "EINTR", "short"])),
+    tcp(ends(
         "sendmsg",
         &[
             "ECONNRESET",
@@ -187,7 +216,7 @@ pub const TABLE: &[Row] = &[
             "EPIPE",
             "ETIMEDOUT",
         ],
-    ),
+    )),
     ends("shutdown", &["ENOTCONN", "ENOBUFS"]),
     ends("getsockopt", &["ENOBUFS", "ENOMEM"]),
     unnoticed("close", &["EDQUOT", "EINTR", "EIO", "ENOSPC"]),
