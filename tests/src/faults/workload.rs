@@ -95,7 +95,7 @@ pub fn through<T>(to: SocketAddr, ending: impl FnOnce() -> T) -> (Told, T) {
         let begun = talk.exchange(100);
         ended = Some(ending());
         begun?;
-        talk.to_the_end(0)
+        talk.receive_to_the_end(0)
     });
     (told, ended.expect("set by the client"))
 }
@@ -103,7 +103,7 @@ pub fn through<T>(to: SocketAddr, ending: impl FnOnce() -> T) -> (Told, T) {
 /// A client that waits for the server to end it, having said nothing.
 pub fn until_cut(to: SocketAddr) -> Told {
     client(to, "one that is idle too long", 9, |talk| {
-        talk.to_the_end(0)
+        talk.receive_to_the_end(0)
     })
 }
 
@@ -138,7 +138,7 @@ fn half_close(talk: &mut Talk) -> Result<(), End> {
     talk.send(10_000)?;
     let shut = talk.stream.shutdown(Shutdown::Write);
     shut.map_err(|e| End::Early(format!("shutdown: {e}")))?;
-    talk.to_the_end(10_000)
+    talk.receive_to_the_end(10_000)
 }
 
 fn slow_reader(talk: &mut Talk) -> Result<(), End> {
@@ -260,7 +260,7 @@ impl Talk {
         Ok(())
     }
 
-    fn to_the_end(&mut self, n: u64) -> Result<(), End> {
+    fn receive_to_the_end(&mut self, n: u64) -> Result<(), End> {
         self.receive(n)?;
         match self.stream.read(&mut [0]) {
             Ok(0) => Ok(()),
