@@ -146,6 +146,11 @@ fn datagrams_are_counted_when_they_come_back_and_when_they_are_lost() {
         (WRONG_BYTES, &49.into(), &1.into())
     );
     adds_up(&told);
+    let error = told["error"].as_str().expect("a text");
+    assert!(
+        error.contains("1 datagrams were lost") && error.contains("--depth"),
+        "{error}"
+    );
 
     let liar = udp_server(|bytes, number| {
         bytes[20] ^= u8::from(number == 30);

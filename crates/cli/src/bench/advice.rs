@@ -42,6 +42,9 @@ pub(super) fn failure(plan: &Plan, report: &Report, error: Option<&Error>) -> Op
     if report.lost > 0 {
         let lost = grouped(report.lost as f64);
         what.push(format!("{lost} datagrams were lost"));
+        if advice.is_empty() {
+            advice = "; fewer at a time (--depth, --connections) overflow no buffer";
+        }
     }
     let what = what.join(", ");
     let message = format!("{}: {what}; {until_then}{advice}", plan.target);
