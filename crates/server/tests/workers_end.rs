@@ -51,8 +51,7 @@ fn who_is_on_the_way_to_a_worker_when_a_drain_begins_is_served_in_its_grace() {
     let builder = Server::builder().drain_grace(PATIENCE);
     let (mut team, gate) = Team::start(builder, 2, Spread::Fewest);
     hold(&team, 1);
-    let mut clients: Vec<TcpStream> = (0..10).map(|_| team.client()).collect();
-    team.hear(5, |told| *told == Told::Open(0, true));
+    let mut clients = team.accepted_clients(10);
     assert_eq!(team.open(), [5, 5], "five wait in the mailbox");
     team.workers.stop();
     for client in &mut clients {
@@ -76,8 +75,7 @@ fn who_is_on_the_way_to_a_worker_when_a_drain_begins_is_served_in_its_grace() {
 fn who_is_on_the_way_to_a_worker_that_closes_is_closed_and_told() {
     let (mut team, gate) = Team::start(Server::builder(), 2, Spread::Fewest);
     hold(&team, 1);
-    let clients: Vec<TcpStream> = (0..10).map(|_| team.client()).collect();
-    team.hear(5, |told| *told == Told::Open(0, true));
+    let clients = team.accepted_clients(10);
     team.workers.stop();
     gate.send(()).unwrap();
     for mut client in clients {
@@ -149,8 +147,7 @@ fn what_a_full_mailbox_does_not_take_stays_with_the_acceptor() {
     let builder = Server::builder().loop_options(event_loop);
     let (mut team, gate) = Team::start(builder, 2, Spread::Fewest);
     hold(&team, 1);
-    let mut clients: Vec<TcpStream> = (0..20).map(|_| team.client()).collect();
-    team.hear(17, |told| *told == Told::Open(0, true));
+    let mut clients = team.accepted_clients(20);
     assert_eq!(team.open(), [17, 3]);
     gate.send(()).unwrap();
     for client in &mut clients {

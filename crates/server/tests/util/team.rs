@@ -2,6 +2,9 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
 
 use echoloop_server::{
     CloseReason, ConnId, Context, Echo, Error, Hooks, ListenerId, Refusal, ServerBuilder, Spread,
@@ -32,7 +35,7 @@ struct Desk {
     worker: usize,
     tell: Sender<Told>,
     /// A word 7 makes the worker wait until something comes.
-    gate: std::sync::Arc<std::sync::Mutex<Receiver<()>>>,
+    gate: Arc<Mutex<Receiver<()>>>,
 }
 
 impl Team {
@@ -48,7 +51,7 @@ impl Team {
     ) -> Result<(Self, Sender<()>), Error> {
         let (tell, told) = channel();
         let (open, gate) = channel();
-        let gate = std::sync::Arc::new(std::sync::Mutex::new(gate));
+        let gate = Arc::new(Mutex::new(gate));
         let workers = builder.start_workers(n, spread, move |worker| {
             let _ = tell.send(Told::Made(worker));
             let (tell, gate) = (tell.clone(), gate.clone());
@@ -87,6 +90,18 @@ impl Team {
     pub(crate) fn open(&self) -> Vec<usize> {
         let loads = self.workers.per_worker();
         loads.iter().map(|load| load.open).collect()
+    }
+
+    /// Clients of which nobody but the acceptor knows yet, perhaps.
+    pub(crate) fn accepted_clients(&self, n: usize) -> Vec<TcpStream> {
+        let before: u64 = self.accepted().iter().sum();
+        let clients = (0..n).map(|_| self.client()).collect();
+        let start = Instant::now();
+        while self.accepted().iter().sum::<u64>() < before + n as u64 {
+            assert!(start.elapsed() < PATIENCE);
+            thread::yield_now();
+        }
+        clients
     }
 
     pub(crate) fn accepted(&self) -> Vec<u64> {
