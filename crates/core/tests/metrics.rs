@@ -345,3 +345,18 @@ fn without_a_hook_a_slow_handler_is_a_warning_in_the_log() {
         )]
     );
 }
+
+#[test]
+fn a_connection_handed_to_a_loop_that_cannot_take_it_is_counted_there() {
+    let mut real = Real::new(ConnOptions::default());
+    let (_client, conn) = real.pair();
+    let (_sim, mut other) = plain(); // Which knows no socket of the real network.
+    real.el.hand_over(conn, &other.remote()).unwrap();
+    assert!(turn(&mut other).is_empty());
+    assert_eq!(other.counters().arrivals_lost, 1);
+    let mut sum = *real.el.counters();
+    sum += *other.counters();
+    assert_eq!((sum.given_away, sum.adopted, sum.arrivals_lost), (1, 0, 1));
+    let both = [*real.el.counters(), *other.counters()];
+    assert_eq!(both.into_iter().sum::<echoloop_core::Counters>(), sum);
+}
