@@ -4,8 +4,8 @@
 //! The rule: every figure is a ratio to the floor of the same minute, from the server's own CPU time;
 //! wall time on a shared machine is noise. What can't be built or run is skipped with a word.
 //!
-//! Two hidden subcommands are this program's own children: `exec` pins a process before it becomes
-//! another program, `drive` is the load generator.
+//! Hidden subcommands are this program's own children: `exec` pins a process before it becomes
+//! another program, `drive` is the load generator, `serve-workers` a server of workers.
 
 mod child;
 mod counts;
@@ -17,6 +17,7 @@ mod progress;
 mod rounds;
 mod servers;
 mod timers;
+mod workers;
 mod workload;
 
 use std::ffi::OsString;
@@ -80,6 +81,11 @@ struct RunOptions {
 enum Command {
     /// Measures arming, moving and cancelling timers, up to a million of them, beside a sorted map
     Timers(timers::TimersOptions),
+    /// Measures a server of two workers beside one of one: CPU time a message, and the balance
+    Workers(workers::WorkersOptions),
+    /// Is a server of workers
+    #[command(hide = true)]
+    ServeWorkers(workers::ServeOptions),
     /// Pins itself and becomes another program
     #[command(hide = true)]
     Exec {
@@ -112,6 +118,8 @@ fn main() -> ExitCode {
         }) => child::become_program(core, parent, &program),
         Some(Command::Drive(options)) => drive::serve_commands(&options),
         Some(Command::Timers(options)) => timers::measure(&options),
+        Some(Command::Workers(options)) => workers::measure(&options),
+        Some(Command::ServeWorkers(options)) => workers::serve(&options),
         None => benchmark(options.run),
     };
     match outcome {

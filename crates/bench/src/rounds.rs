@@ -187,7 +187,7 @@ fn check_bytes(workload: Workload, address: SocketAddrV4, cores: Cores) -> Resul
 }
 
 /// A quantile between the two nearest values; of no values it is not a number.
-fn quantile(values: &[f64], q: f64) -> f64 {
+pub(crate) fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else {
