@@ -444,6 +444,9 @@ impl<S: System> Server<S> {
         let Some(timer) = grace else { return false };
         let _ = self.el.cancel_timer(timer);
         self.el.shut_down(self.policy.drain_deadline);
+        if let Some(seat) = &self.seat {
+            seat.closes();
+        }
         true
     }
 
@@ -499,13 +502,13 @@ impl<S: System> Server<S> {
         if phase == Phase::Serving {
             return;
         }
-        let grace = seat.grace().unwrap_or(self.policy.drain_grace);
+        let grace = seat.grace();
         self.drain_with_grace(grace);
+        if phase == Phase::Cutting {
+            self.abort_all(); // Before they could be closed.
+        }
         if phase >= Phase::Closing {
             self.end_grace();
-        }
-        if phase == Phase::Cutting {
-            self.abort_all();
         }
     }
 

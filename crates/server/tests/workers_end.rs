@@ -89,14 +89,16 @@ fn who_is_on_the_way_to_a_worker_that_closes_is_closed_and_told() {
 }
 
 #[test]
-fn a_second_stop_cuts_all_even_when_none_has_seen_the_first() {
+fn stops_add_up_also_those_that_no_worker_has_seen() {
     let builder = Server::builder().drain_grace(10 * PATIENCE);
     let (mut team, gate) = Team::start(builder, 2, Spread::Fewest);
     let mut clients = team.served(10);
     hold(&team, 0);
     hold(&team, 1);
-    team.workers.stop();
-    team.workers.stop();
+    // Drain, end the grace, cut.
+    for _ in 0..3 {
+        team.workers.stop();
+    }
     gate.send(()).unwrap();
     gate.send(()).unwrap();
     for client in &mut clients {
@@ -120,9 +122,10 @@ fn a_stop_of_each_worker_by_itself_is_one_stop() {
     let stopper = team.workers.stopper();
     stopper.stop();
     for client in &mut clients {
-        util::was_reset(client);
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the grace is over");
     }
-    team.workers.join().unwrap();
+    drop(clients);
+    assert_eq!(team.workers.join().unwrap().closed_clean, 9);
 }
 
 #[test]

@@ -119,8 +119,13 @@ impl Seat {
         self.team.is_over(self.me)
     }
 
-    /// The grace of the worker that was the first to drain.
-    pub(crate) fn grace(&self) -> Option<Duration> {
+    /// The grace of this worker's drain is over: so it is for all.
+    pub(crate) fn closes(&self) {
+        self.team.raise(Phase::Closing);
+    }
+
+    /// That of the worker that was the first to drain, else that of the builder.
+    pub(crate) fn grace(&self) -> Duration {
         self.team.grace()
     }
 

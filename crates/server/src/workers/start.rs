@@ -112,7 +112,11 @@ impl ServerBuilder {
         }
         let remotes = servers.iter().map(Server::remote).collect();
         // No word that a program thinks of is this one.
-        let team = Arc::new(Team::new(remotes, RandomState::new().hash_one("mark") | 1));
+        let team = Arc::new(Team::new(
+            remotes,
+            RandomState::new().hash_one("mark") | 1,
+            self.drain_grace,
+        ));
         for (worker, server) in servers.iter_mut().enumerate() {
             let spread: Vec<ListenerId> = match worker {
                 ACCEPTOR => std::mem::take(&mut by_hand),

@@ -29,12 +29,25 @@ pub(crate) enum Phase {
     Cutting,
 }
 
+impl Phase {
+    fn of(number: u8) -> Self {
+        match number {
+            0 => Self::Serving,
+            1 => Self::Draining,
+            2 => Self::Closing,
+            _ => Self::Cutting,
+        }
+    }
+}
+
 pub(crate) struct Team {
     places: Vec<Place>,
     pub(crate) remotes: Vec<Remote>,
     /// The user data of a connection on its way from the acceptor, which no program knows.
     pub(crate) mark: u64,
     phase: AtomicU8,
+    /// Of a drain for which nobody says another.
+    policy_grace: Duration,
     /// Of the drain, once one has begun.
     grace: OnceLock<Duration>,
     /// The acceptor hands nothing over any more.
@@ -64,13 +77,14 @@ pub(crate) struct Told {
 }
 
 impl Team {
-    pub(crate) fn new(remotes: Vec<Remote>, mark: u64) -> Self {
+    pub(crate) fn new(remotes: Vec<Remote>, mark: u64, policy_grace: Duration) -> Self {
         Self {
             places: remotes.iter().map(|_| Place::default()).collect(),
             told: Mutex::new(vec![Told::default(); remotes.len()]),
             remotes,
             mark,
             phase: AtomicU8::new(0),
+            policy_grace,
             grace: OnceLock::new(),
             sealed: AtomicBool::new(false),
             asked: AtomicU64::new(0),
@@ -110,12 +124,7 @@ impl Team {
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Relaxed) {
-            0 => Phase::Serving,
-            1 => Phase::Draining,
-            2 => Phase::Closing,
-            _ => Phase::Cutting,
-        }
+        Phase::of(self.phase.load(Ordering::Relaxed))
     }
 
     /// All drain with this grace, unless they drain already.
@@ -123,8 +132,8 @@ impl Team {
         let _ = self.grace.set(grace);
     }
 
-    pub(crate) fn grace(&self) -> Option<Duration> {
-        self.grace.get().copied()
+    pub(crate) fn grace(&self) -> Duration {
+        self.grace.get().copied().unwrap_or(self.policy_grace)
     }
 
     /// Goes on to this phase, if it is not reached yet, and wakes all to see it.
@@ -136,14 +145,20 @@ impl Team {
 
     /// One phase further: the first stop drains, the next ends the grace, the last cuts.
     pub(crate) fn stop(&self) {
-        self.raise(self.after(self.phase()));
+        let next = |phase| Some(self.after(Phase::of(phase)) as u8);
+        let was = self
+            .phase
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        if was != Ok(Phase::Cutting as u8) {
+            self.wake_all();
+        }
     }
 
     /// What a stop leads to. Without a grace there is none to end.
     pub(crate) fn after(&self, phase: Phase) -> Phase {
         match phase {
             Phase::Serving => Phase::Draining,
-            Phase::Draining if self.grace().is_some_and(|grace| !grace.is_zero()) => Phase::Closing,
+            Phase::Draining if !self.grace().is_zero() => Phase::Closing,
             _ => Phase::Cutting,
         }
     }
