@@ -115,3 +115,40 @@ fn a_part_of_a_small_send_keeps_a_connection_from_being_idle() {
     turn_after(MS * 90, b"");
     turn_after(Duration::ZERO, b"");
 }
+
+/// A large send between the answer of a connect by name and its `Connected` went to the kernel, and
+/// when that took a part of it, `Connected` waited until the peer read; or until the deadline,
+/// which ended a connection that was made.
+#[test]
+fn a_connect_that_is_made_is_told_whatever_was_sent_before() {
+    for seed in util::seeds(40) {
+        let (sim, mut el) = sim_loop(SimOptions {
+            buffer: 1,
+            ..SimOptions::kind(seed)
+        });
+        plan(&sim, "host", &[("::1", Meets::Accepts, 1)]);
+        let by_name = el.connect("host:80", &within(MS * 1000)).unwrap();
+        let others: Vec<_> = (0..5)
+            .map(|n| {
+                let addr = format!("2.2.2.{n}:80");
+                sim.road(addr.parse().unwrap(), Meets::Accepts, MS);
+                el.connect(addr.as_str(), &within(MS * 1000)).unwrap()
+            })
+            .collect();
+        let mut told = Vec::new();
+        for _ in 0..20 {
+            el.poll(Some(MS)).unwrap();
+            while let Some(event) = el.next_event() {
+                told.push(event);
+                el.send(by_name, &[7; 20_000]).unwrap();
+                el.conn(by_name).unwrap().flush();
+            }
+        }
+        for conn in others.into_iter().chain([by_name]) {
+            assert!(
+                told.contains(&Event::Connected { conn }),
+                "seed {seed}: {told:?}"
+            );
+        }
+    }
+}

@@ -169,6 +169,13 @@ impl Flags {
         self.0 & (not | Self::WRITABLE.0) == Self::WRITABLE.0
     }
 
+    /// The kernel may be offered bytes. While a connect has its answer and was not told, it takes
+    /// them already; but what it refuses then would hide that answer.
+    #[inline]
+    pub(crate) fn may_write(self) -> bool {
+        self.0 & (Self::WRITABLE.0 | Self::CONNECTING.0) == Self::WRITABLE.0
+    }
+
     #[inline]
     pub(crate) fn set(&mut self, these: Self) {
         self.0 |= these.0;

@@ -298,7 +298,7 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get_mut(to) else {
             return;
         };
-        let taken = if conn.flags.any(Flags::WRITABLE) && !conn.flags.any(Flags::CONNECTING) {
+        let taken = if conn.flags.may_write() {
             self.send_direct(to, bytes).is_ok()
         } else {
             let pushed = conn.queue.push(bytes, &mut self.pool);

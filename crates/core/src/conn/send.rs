@@ -31,7 +31,7 @@ impl<S: System> EventLoop<S> {
         if conn.flags.any(Flags::NO_SEND | Flags::PIPED) {
             return refused(conn.takes_no_send());
         }
-        if conn.flags.any(Flags::WRITABLE) && conn.queue.len() > conn.options.send_cap {
+        if conn.flags.may_write() && conn.queue.len() > conn.options.send_cap {
             self.flush(slot); // The kernel was not asked yet: it may take all of it.
         }
         let Some(conn) = self.conns.get_mut(slot) else {
@@ -51,7 +51,7 @@ impl<S: System> EventLoop<S> {
         if bytes.is_empty() {
             return Ok(());
         }
-        if waiting + bytes.len() >= DIRECT && conn.flags.any(Flags::WRITABLE) {
+        if waiting + bytes.len() >= DIRECT && conn.flags.may_write() {
             return self.send_direct(slot, bytes);
         }
         if !conn.queue.push(bytes, &mut self.pool) {
@@ -159,7 +159,7 @@ impl<S: System> EventLoop<S> {
         if waiting == 0 || conn.flags.any(Flags::BROKEN) {
             return;
         }
-        if !conn.flags.any(Flags::WRITABLE) {
+        if !conn.flags.may_write() {
             return self.queue_waits(slot);
         }
         let Some(socket) = conn.socket.as_ref() else {
