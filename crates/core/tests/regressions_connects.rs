@@ -152,3 +152,38 @@ fn a_connect_that_is_made_is_told_whatever_was_sent_before() {
         }
     }
 }
+
+/// An end of stream that was told was told once more after a pipe.
+#[test]
+fn an_end_of_stream_is_told_once_also_when_it_is_piped_and_unpiped() {
+    for half_open in [true, false] {
+        let conn = ConnOptions {
+            half_open,
+            ..ConnOptions::default()
+        };
+        let (sim, mut el) = util::sim::simulated(1 << 16, LoopOptions::default(), conn);
+        let (peer, one) = util::sim::open(&sim, &mut el);
+        let (_other_peer, other) = util::sim::open(&sim, &mut el);
+        peer.finish();
+        el.poll(Some(Duration::ZERO)).unwrap();
+        assert_eq!(el.next_event(), Some(Event::EndOfStream { conn: one }));
+        el.pipe(one, other).unwrap(); // So it does not close after this.
+        assert_eq!(util::sim::turn(&mut el), []);
+        el.unpipe(one).unwrap();
+        let told: Vec<_> = (0..3).flat_map(|_| util::sim::turn(&mut el)).collect();
+        let finished = Event::Closed {
+            conn: one,
+            reason: CloseReason::PeerFinished,
+            unsent: 0,
+        };
+        if half_open {
+            assert_eq!(told, []);
+            el.send(one, b"answer").unwrap();
+            el.conn(one).unwrap().shutdown_write().unwrap();
+            assert_eq!(util::sim::turn(&mut el), [finished]);
+            assert_eq!(peer.receive(10), b"answer");
+        } else {
+            assert_eq!(told, [finished]);
+        }
+    }
+}

@@ -67,6 +67,8 @@ pub(crate) struct Conn<K> {
     pub(crate) opened_at: u64,
     /// There is a first-byte timeout, and nothing has come yet.
     pub(crate) awaits_first: bool,
+    /// `EndOfStream` was told.
+    pub(crate) end_told: bool,
     pub(crate) user_data: u64,
     pub(crate) peer: Addr,
     pub(crate) listener: ListenerId,
@@ -149,6 +151,7 @@ impl<K> Conn<K> {
             ends_by: NEVER,
             opened_at: now,
             awaits_first,
+            end_told: false,
             user_data: 0,
             peer,
             listener: ListenerId(0),

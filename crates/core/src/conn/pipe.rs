@@ -137,7 +137,8 @@ impl<S: System> EventLoop<S> {
     /// Ends the piping of a connection and the one it is piped with; both live on.
     ///
     /// Their events are told again. What was received and not sent on is offered as `Data`, and an
-    /// end of stream that came meanwhile is told, although it was carried to the other side.
+    /// end of stream that came meanwhile is told, although it was carried to the other side; one that
+    /// was told before the pipe closes the connection, unless it is half-open.
     ///
     /// # Errors
     ///

@@ -74,8 +74,13 @@ impl<S: System> EventLoop<S> {
             Received::Failed(e) => self.terminate(slot, errno_reason(e)),
             Received::End => {
                 conn.flags.clear(Flags::READABLE);
-                conn.flags.set(Flags::EOF | Flags::TELL_END);
-                self.requeue(slot);
+                conn.flags.set(Flags::EOF);
+                if conn.end_told {
+                    self.peer_finished(slot); // It was piped since, and is told once.
+                } else {
+                    conn.flags.set(Flags::TELL_END);
+                    self.requeue(slot);
+                }
             }
             Received::Bytes { .. } => {}
         }

@@ -92,6 +92,7 @@ impl<S: System> EventLoop<S> {
             return Some(Event::Drained { conn: id });
         }
         if conn.flags.take(Flags::TELL_END) {
+            conn.end_told = true;
             self.current = Current::EndOfStream(slot);
             return Some(Event::EndOfStream { conn: id });
         }
