@@ -142,6 +142,9 @@ impl FromStr for Addr {
         if let Some(unix) = text.strip_prefix("unix:") {
             return match unix.strip_prefix('@') {
                 Some("") => invalid("abstract name is empty"),
+                Some(name) if name.contains(char::is_control) => {
+                    invalid("abstract name has a control character")
+                }
                 Some(name) => Ok(UnixAddr::abstract_name(name).into()),
                 None if unix.is_empty() => invalid("path of the Unix socket is empty"),
                 None if unix.contains('\0') => invalid("path of the Unix socket has a zero byte"),
@@ -185,7 +188,8 @@ impl FromStr for Target {
         if text.starts_with("unix:") {
             return Err(not_ip);
         }
-        let Ok(port) = port.parse() else {
+        let port = Some(port).filter(|p| p.bytes().all(|b| b.is_ascii_digit()));
+        let Some(port) = port.and_then(|p| p.parse().ok()) else {
             return invalid("port is not a number from 0 to 65535");
         };
         check_host(host)?;
@@ -235,7 +239,10 @@ impl fmt::Display for UnixAddr {
             return path.display().fmt(f);
         }
         match self.as_abstract_name() {
-            Some(name) => write!(f, "@{}", name.escape_ascii()),
+            Some(name) => match std::str::from_utf8(name) {
+                Ok(name) if !name.contains(char::is_control) => write!(f, "@{name}"),
+                _ => write!(f, "@{}", name.escape_ascii()),
+            },
             None => Ok(()),
         }
     }
@@ -275,8 +282,7 @@ mod tests {
 
     #[test]
     fn every_form_comes_out_as_it_went_in() {
-        let forms =
-            "127.0.0.1:80 [::1]:80 unix:/run/x.sock unix:rel.sock unix:@name host:80 a.b.:1";
+        let forms = "127.0.0.1:80 [::1]:80 unix:/run/x.sock unix:rel.sock unix:@name unix:@é\\ host:80 a.b.:1";
         for text in forms.split(' ') {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
@@ -292,11 +298,13 @@ mod tests {
             "host:",
             "host:65536",
             "host:http",
+            "host:+80",
             "a b:80",
             "[::1:80",
             "::1:80",
             "unix:",
             "unix:@",
+            "unix:@a\nb",
             "unix:a\0b",
             "a/b:80",
             "user@host:80",
