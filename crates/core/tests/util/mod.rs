@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses its part")]
 
+pub(crate) mod corpus;
 pub(crate) mod datagrams;
 pub(crate) mod real;
 pub(crate) mod roads;
