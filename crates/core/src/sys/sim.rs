@@ -13,6 +13,7 @@ mod system;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -138,9 +139,28 @@ impl Sim {
     /// When nobody listens on `addr`, or it is none.
     #[must_use]
     pub fn connect_to(&self, addr: impl TryInto<Addr, Error: Into<Error>>) -> Peer {
-        let addr = addr.try_into().map_err(Into::into).expect("an address");
+        self.knock(None, addr.try_into().map_err(Into::into))
+    }
+
+    /// Likewise, from this address.
+    ///
+    /// # Panics
+    ///
+    /// As [`connect_to`](Self::connect_to).
+    #[must_use]
+    pub fn connect_from(
+        &self,
+        from: SocketAddr,
+        addr: impl TryInto<Addr, Error: Into<Error>>,
+    ) -> Peer {
+        self.knock(Some(from.into()), addr.try_into().map_err(Into::into))
+    }
+
+    fn knock(&self, from: Option<Addr>, addr: Result<Addr, Error>) -> Peer {
+        let addr = addr.expect("an address");
         let mut net = self.net.borrow_mut();
         let index = net.open();
+        net.sockets[index].peer = from;
         let listening = |s: &&Socket| s.open && s.listener.as_ref() == Some(&addr);
         let listener = net.sockets.iter().find(listening);
         let backlog = listener.and_then(|s| s.backlog.as_ref());

@@ -58,8 +58,8 @@ pub(super) struct Socket {
     /// Where nobody has it, this tells whether the descriptor that stands for it is still open.
     pub(super) in_hand: Option<UnixStream>,
     pub(super) listener: Option<Addr>,
-    /// Of one that connects: where to.
-    pub(super) asked_for: Option<Addr>,
+    /// The address of the other end, where it is not made up.
+    pub(super) peer: Option<Addr>,
     /// Of a listener: who waits to be accepted, by any of those that share it.
     pub(super) backlog: Option<Rc<RefCell<VecDeque<usize>>>>,
     pub(super) to_loop: VecDeque<u8>,
@@ -160,8 +160,8 @@ impl Net {
 
     /// The address of whoever is at the other end.
     pub(super) fn peer_addr(&self, index: usize) -> Addr {
-        let asked_for = self.sockets[index].asked_for.clone();
-        asked_for.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 1], index as u16)).into())
+        let peer = self.sockets[index].peer.clone();
+        peer.unwrap_or_else(|| SocketAddr::from(([10, 0, 0, 1], index as u16)).into())
     }
 
     /// What is to be reported to a host of a socket, if anything.

@@ -138,7 +138,7 @@ impl System for Sim {
         let index = net.open();
         let socket = &mut net.sockets[index];
         socket.owner = self.host;
-        socket.asked_for = Some(addr.clone());
+        socket.peer = Some(addr.clone());
         socket.answers_at = road.map_or(0, |(_, at)| at);
         let plan = match road {
             None => net.plans.pop_front(),
