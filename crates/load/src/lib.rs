@@ -17,6 +17,7 @@
 mod churn;
 mod course;
 mod cpu;
+pub mod crowd;
 mod datagrams;
 mod error;
 mod pattern;

@@ -22,7 +22,11 @@ pub(crate) struct Pattern {
 impl Pattern {
     pub(crate) fn new(plan: &Plan) -> Pattern {
         // 1 MiB in one send is as much as any kernel takes at once.
-        let longest = (plan.size * plan.depth).min(1 << 20);
+        Pattern::of_slices((plan.size * plan.depth).min(1 << 20), plan.verify)
+    }
+
+    /// A pattern of which up to `longest` bytes can be had at once.
+    pub(crate) fn of_slices(longest: usize, verify: bool) -> Pattern {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let block: Vec<u8> = (0..PERIOD)
             .map(|_| {
@@ -37,7 +41,7 @@ impl Pattern {
         Pattern {
             bytes: bytes.collect(),
             longest,
-            verify: plan.verify,
+            verify,
         }
     }
 
