@@ -3,7 +3,7 @@
 
 mod util;
 
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -211,4 +211,39 @@ fn a_pause_while_last_words_are_read_ends_them() {
     el.conn(conn).unwrap().pause();
     let end = to_the_end(&mut el, conn);
     assert_eq!(end, (Vec::new(), CloseReason::Reset, 4));
+}
+
+/// A connection that ended with bytes unsent was closed in order, so its peer took half a stream for
+/// all of it, and for one that never read the kernel kept its megabytes for minutes.
+#[test]
+fn a_peer_that_does_not_get_all_sees_a_reset_and_no_end() {
+    let stall = ConnOptions {
+        write_stall_timeout: Some(Duration::from_millis(50)),
+        ..ConnOptions::default()
+    };
+    let close = ConnOptions {
+        close_timeout: Duration::from_millis(50),
+        ..ConnOptions::default()
+    };
+    for (options, closes) in [(stall, false), (close, true)] {
+        let mut real = Real::new(options);
+        let (mut peer, conn) = real.pair();
+        let mut view = real.el.conn(conn).unwrap();
+        view.send(&vec![0; 20 << 20]).unwrap();
+        if closes {
+            view.close();
+        }
+        let Event::Closed { unsent, .. } = real.until_closed(conn) else {
+            unreachable!()
+        };
+        assert!(unsent > 0);
+        let error = loop {
+            match peer.read(&mut [0; 65_536]) {
+                Ok(0) => panic!("an end of stream after a part of it"),
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
 }

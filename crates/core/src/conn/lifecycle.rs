@@ -262,8 +262,8 @@ impl<S: System> EventLoop<S> {
         self.terminate(slot, CloseReason::AbortedHere);
     }
 
-    /// Ends a connection: its socket is closed, `Closed` is to be told. What waits to be sent is
-    /// kept until then, to be counted.
+    /// Ends a connection: its socket is closed, or reset where bytes wait that will never be sent;
+    /// `Closed` is to be told. What waits is kept until then, to be counted.
     pub(crate) fn terminate(&mut self, slot: u32, reason: CloseReason) {
         self.spill_gathered(slot);
         let Some(conn) = self.conns.get_mut(slot) else {
@@ -276,8 +276,13 @@ impl<S: System> EventLoop<S> {
         conn.flags.set(Flags::DEAD);
         conn.flags.clear(Flags::CONNECTING);
         let deadline = std::mem::replace(&mut conn.deadline, DeadlineId::NONE);
-        if let Some(socket) = conn.socket.take() {
-            self.sys.close(socket);
+        // Where bytes are lost an end of stream would tell the peer that it has them all; and of one
+        // that does not read, the kernel would keep for minutes what it has taken.
+        let lost = !conn.queue.is_empty() && !conn.flags.any(Flags::INHERITED);
+        match conn.socket.take() {
+            Some(socket) if lost => self.sys.abort(socket),
+            Some(socket) => self.sys.close(socket),
+            None => {}
         }
         self.deadlines.remove(deadline);
         self.end_race(slot);
