@@ -19,6 +19,8 @@ pub(crate) struct Left {
     pub(crate) visits: u16,
     pub(crate) posts: u16,
     pub(crate) timers: u16,
+    /// Of connections, listeners and so on.
+    pub(crate) deadlines: u16,
     pub(crate) watches: u16,
     pub(crate) lookups: u16,
     pub(crate) udps: u16,
@@ -31,6 +33,7 @@ impl Left {
         visits: 1024,
         posts: 1024,
         timers: 1024,
+        deadlines: 256,
         watches: 1024,
         lookups: 1024,
         udps: 1024,

@@ -362,3 +362,25 @@ fn a_client_that_trickles_on_a_real_socket_is_closed_with_an_end_of_stream() {
         .collect();
     assert_eq!(reason_of(*reasons[0]), OVER);
 }
+
+/// All that were due were closed in one turn, and whoever sent meanwhile waited for it.
+#[test]
+fn many_that_are_due_together_are_ended_over_several_turns() {
+    let (sim, mut el) = sim_loop(first_byte(SECOND));
+    let silent: Vec<Peer> = (0..1_000).map(|_| sim.connect_to(ADDR)).collect();
+    let mut came = 0;
+    when(&mut el, |_, event| {
+        came += usize::from(matches!(event, Event::Accepted { .. }));
+        (came == silent.len()).then_some(())
+    });
+    sim.advance(SECOND);
+    let mut turns = 0;
+    while el.connection_count() > 0 {
+        el.poll(Some(Duration::ZERO)).unwrap();
+        let ends = std::iter::from_fn(|| el.next_event()).count();
+        assert!(ends <= 256, "{ends} ends in a turn");
+        turns += 1;
+    }
+    assert!((4..=8).contains(&turns), "{turns} turns");
+    assert!(silent.iter().all(Peer::sees_end));
+}

@@ -238,12 +238,16 @@ impl<S: System> EventLoop<S> {
         found.ok_or(Error::new(operation, ErrorKind::BadHandle))
     }
 
-    /// Takes all deadlines that are due off the heap.
+    /// Takes the timers that are due off the heap, and of other deadlines as many as the turn has left:
+    /// to close a thousand connections that came together takes its time.
     fn collect_due(&mut self) {
         while let Some(due) = self.deadlines.pop_due_timer(self.now) {
             self.due.push_back(due);
         }
-        while let Some(owner) = self.deadlines.pop_due(self.now) {
+        while self.left.deadlines > 0
+            && let Some(owner) = self.deadlines.pop_due(self.now)
+        {
+            self.left.deadlines -= 1;
             match owner {
                 Owner::Conn(slot) => self.conn_due(slot),
                 Owner::Listener(slot) => self.try_accepting(slot),
