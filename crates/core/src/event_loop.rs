@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::conn::Conn;
 use crate::conn::accept::Listener;
-use crate::conn::buffer::Pool;
 use crate::conn::gather::Parked;
+use crate::conn::memory::Pool;
 use crate::conn::pipe::PipeEnd;
 use crate::conn::race::Attempt;
 use crate::conn::rate::Bucket;

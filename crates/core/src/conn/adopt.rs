@@ -151,6 +151,11 @@ impl<S: System> EventLoop<S> {
     /// ```
     pub fn give_away(&mut self, id: ConnId) -> Result<GivenAway, Error> {
         let slot = self.make_portable(id, "give away")?;
+        if let Some(conn) = self.conns.get_mut(slot)
+            && !(conn.unread.unmap() && conn.queue.unmap())
+        {
+            return Err(Error::os("give away", Errno::NOMEM));
+        }
         let given = self.take_out(slot, "give away")?;
         self.terminate(slot, CloseReason::GivenAway);
         Ok(GivenAway {

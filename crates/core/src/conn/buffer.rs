@@ -1,53 +1,45 @@
-//! Bytes that wait: a queue in one piece of memory, and the pool its memory comes from.
+//! Bytes that wait: a queue in one piece of memory.
 //!
 //! The rule: bytes come out in the order in which they went in, and an empty [`Buffer`] owns no
 //! memory: the last byte out gives it back to the pool. One contiguous piece keeps sending and
 //! framing to one slice; the room in front of the queue is reclaimed when it outweighs the queue,
 //! so a byte is moved at most once on average.
 
-/// Most memory a buffer may bring back to the pool; larger ones are freed.
-const POOLED_MAX: usize = 64 << 10;
-/// Memory that the pool keeps for the next buffers.
-const POOL_KEEPS: usize = 4 << 20;
-/// Smallest piece of memory a buffer starts with.
-const SMALLEST: usize = 4 << 10;
+use crate::conn::memory::{Memory, Pool};
 
 #[derive(Default)]
 pub(crate) struct Buffer {
-    data: Vec<u8>,
+    memory: Memory,
     head: usize,
+    len: usize,
 }
 
 impl Buffer {
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.data.len() - self.head
+        self.len
     }
 
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.data.len() == self.head
+        self.len == 0
     }
 
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
-        &self.data[self.head..]
+        self.memory.bytes(self.head, self.len)
     }
 
     /// Appends all of `bytes`, or nothing and answers false when there is no memory for them.
     #[must_use]
     #[inline]
     pub(crate) fn push(&mut self, bytes: &[u8], pool: &mut Pool) -> bool {
-        if self.data.capacity() == 0 {
-            if bytes.is_empty() {
-                return true;
-            }
-            self.data = pool.take(bytes.len());
-        }
-        if self.data.capacity() - self.data.len() < bytes.len() && !self.make_room(bytes.len()) {
+        let end = self.head + self.len;
+        if self.memory.capacity() - end < bytes.len() && !self.make_room(bytes.len(), pool) {
             return false;
         }
-        self.data.extend_from_slice(bytes);
+        self.memory.write(self.head + self.len, bytes);
+        self.len += bytes.len();
         true
     }
 
@@ -56,7 +48,8 @@ impl Buffer {
     pub(crate) fn push_front(&mut self, bytes: &[u8], pool: &mut Pool) -> bool {
         if bytes.len() <= self.head {
             self.head -= bytes.len();
-            self.data[self.head..][..bytes.len()].copy_from_slice(bytes);
+            self.len += bytes.len();
+            self.memory.write(self.head, bytes);
             return true;
         }
         let mut joined = Buffer::default();
@@ -72,77 +65,78 @@ impl Buffer {
     /// Drops `n` bytes, at most all, from the front.
     #[inline]
     pub(crate) fn consume(&mut self, n: usize, pool: &mut Pool) {
-        if n >= self.len() {
+        if n >= self.len {
             self.clear(pool);
         } else {
             self.head += n;
+            self.len -= n;
         }
     }
 
     /// Drops all bytes and gives the memory back.
     #[inline]
     pub(crate) fn clear(&mut self, pool: &mut Pool) {
-        self.head = 0;
-        if self.data.capacity() != 0 {
-            pool.give(std::mem::take(&mut self.data));
+        (self.head, self.len) = (0, 0);
+        if self.memory.capacity() != 0 {
+            pool.give(std::mem::take(&mut self.memory));
         }
     }
 
-    /// All the bytes, in the memory that held them.
-    pub(crate) fn into_vec(mut self) -> Vec<u8> {
-        self.data.drain(..self.head);
-        self.data
+    /// Moves the bytes to memory of the allocator, where [`into_vec`](Self::into_vec) takes them from;
+    /// false when there is none.
+    #[must_use]
+    pub(crate) fn unmap(&mut self) -> bool {
+        if matches!(self.memory, Memory::Mapped(_)) {
+            let mut vec = Vec::new();
+            if vec.try_reserve_exact(self.len).is_err() {
+                return false;
+            }
+            vec.extend_from_slice(self.bytes());
+            self.memory = Memory::Allocated(vec);
+            self.head = 0;
+        }
+        true
+    }
+
+    /// All the bytes, in the memory that held them if it is the allocator's.
+    pub(crate) fn into_vec(self) -> Vec<u8> {
+        let (from, to) = (self.head, self.head + self.len);
+        match self.memory {
+            Memory::Allocated(mut vec) => {
+                vec.truncate(to);
+                vec.drain(..from);
+                vec
+            }
+            Memory::Mapped(map) => map[from..to].to_vec(),
+        }
     }
 
     #[cold]
-    fn make_room(&mut self, extra: usize) -> bool {
-        if self.head >= self.len() {
-            self.data.copy_within(self.head.., 0);
-            self.data.truncate(self.data.len() - self.head);
+    fn make_room(&mut self, extra: usize, pool: &mut Pool) -> bool {
+        let Some(needed) = self.len.checked_add(extra) else {
+            return false;
+        };
+        let capacity = self.memory.capacity();
+        if self.head >= self.len && needed <= capacity {
+            self.memory.move_to_front(self.head, self.len);
             self.head = 0;
+            return true;
         }
-        self.data.try_reserve(extra).is_ok()
-    }
-}
-
-/// Memory of emptied buffers, for the next ones.
-#[derive(Default)]
-pub(crate) struct Pool {
-    free: Vec<Vec<u8>>,
-    kept: usize,
-}
-
-impl Pool {
-    #[inline]
-    fn take(&mut self, at_least: usize) -> Vec<u8> {
-        match self.free.pop() {
-            Some(memory) => {
-                self.kept -= memory.capacity();
-                memory
-            }
-            None => {
-                let mut memory = Vec::new();
-                // A refusal is noticed where the bytes are appended.
-                let _ = memory.try_reserve_exact(at_least.max(SMALLEST));
-                memory
-            }
-        }
-    }
-
-    #[inline]
-    fn give(&mut self, mut memory: Vec<u8>) {
-        let size = memory.capacity();
-        if size <= POOLED_MAX && self.kept + size <= POOL_KEEPS {
-            memory.clear();
-            self.kept += size;
-            self.free.push(memory);
-        }
+        // Twice as much each time, so that a byte is moved once on average.
+        let Some(mut memory) = pool.take(needed.max(capacity.saturating_mul(2))) else {
+            return false;
+        };
+        memory.write(0, self.bytes());
+        pool.give(std::mem::replace(&mut self.memory, memory));
+        self.head = 0;
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::memory::POOL_KEEPS;
     use crate::sys::Random;
     use std::collections::VecDeque;
 
@@ -152,8 +146,9 @@ mod tests {
         Random::each_seed(100_000, |_, random| {
             let mut pool = Pool::default();
             let mut pairs: [(Buffer, VecDeque<u8>); 3] = Default::default();
-            let longest =
-                [20, 300, 9000][usize::from(random.one_in(8)) + usize::from(random.one_in(8))];
+            let longest = [20, 300, 9000, 40_000][usize::from(random.one_in(8))
+                + usize::from(random.one_in(8))
+                + usize::from(random.one_in(64))];
             for _ in 0..10 + random.below(30) {
                 let (buffer, model) = &mut pairs[random.below(3) as usize];
                 let n = random.below(longest) as usize;
@@ -183,11 +178,11 @@ mod tests {
                     (model.len(), model.is_empty())
                 );
                 assert!(
-                    !buffer.is_empty() || buffer.data.capacity() == 0,
+                    !buffer.is_empty() || buffer.memory.capacity() == 0,
                     "empty and owns memory"
                 );
-                let kept: usize = pool.free.iter().map(Vec::capacity).sum();
-                assert_eq!(pool.kept, kept);
+                let (counted, kept) = pool.kept();
+                assert_eq!(counted, kept);
                 assert!(kept <= POOL_KEEPS);
             }
         });
@@ -198,8 +193,8 @@ mod tests {
         let (mut buffer, mut pool) = (Buffer::default(), Pool::default());
         assert!(buffer.push(b"hello", &mut pool));
         buffer.consume(5, &mut pool);
-        assert_eq!(buffer.data.capacity(), 0);
-        assert_eq!(pool.free.len(), 1);
+        assert_eq!(buffer.memory.capacity(), 0);
+        assert_eq!(pool.kept(), (4096, 4096));
     }
 
     #[test]
@@ -211,9 +206,34 @@ mod tests {
             buffer.consume(100, &mut pool);
         }
         assert!(
-            buffer.data.capacity() <= 2 * SMALLEST,
+            buffer.memory.capacity() <= 8192,
             "{}",
-            buffer.data.capacity()
+            buffer.memory.capacity()
         );
+    }
+
+    /// An allocator keeps large pieces that lie between small ones, and memory that one crowd of
+    /// peers took was never given back.
+    #[test]
+    fn a_long_queue_is_in_memory_that_goes_back_to_the_system() {
+        let (mut buffer, mut pool) = (Buffer::default(), Pool::default());
+        for _ in 0..100 {
+            assert!(buffer.push(&[1; 1000], &mut pool));
+        }
+        assert!(matches!(buffer.memory, Memory::Mapped(_)));
+        assert!(buffer.bytes().iter().all(|b| *b == 1));
+        buffer.consume(99_999, &mut pool);
+        assert!(buffer.unmap());
+        assert!(matches!(buffer.memory, Memory::Allocated(_)));
+        assert_eq!(buffer.into_vec(), [1]);
+    }
+
+    #[test]
+    fn what_is_too_large_for_any_memory_is_refused_and_nothing_lost() {
+        let (mut buffer, mut pool) = (Buffer::default(), Pool::default());
+        assert!(buffer.push(b"hello", &mut pool));
+        assert!(!buffer.make_room(usize::MAX, &mut pool));
+        assert!(!buffer.make_room(1 << 60, &mut pool));
+        assert_eq!(buffer.bytes(), b"hello");
     }
 }

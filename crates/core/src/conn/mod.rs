@@ -15,6 +15,7 @@ pub(crate) mod deadline;
 pub(crate) mod flags;
 pub(crate) mod gather;
 pub(crate) mod lifecycle;
+pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod pipe_end;
 pub(crate) mod race;

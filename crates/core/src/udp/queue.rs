@@ -7,7 +7,8 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::conn::buffer::{Buffer, Pool};
+use crate::conn::buffer::Buffer;
+use crate::conn::memory::Pool;
 use crate::sys::UdpSend;
 
 /// What a datagram counts beside its bytes, so that empty ones are bounded too.

@@ -12,7 +12,7 @@ use super::options::LARGEST;
 use super::queue::Queue;
 use super::receive::{BATCH, Batch};
 use super::{UdpSocket, UdpWork};
-use crate::conn::buffer::Pool;
+use crate::conn::memory::Pool;
 use crate::event_loop::EventLoop;
 use crate::nested::Nesting;
 use crate::sys::{Os, System, UdpSend};

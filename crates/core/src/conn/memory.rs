@@ -1,0 +1,139 @@
+//! The memory of buffers: small pieces from the allocator, large ones straight from the system.
+//!
+//! The rule: what a peer can make large goes back to the system at once when it is freed. An
+//! allocator keeps it: after a crowd of peers that did not read, hundreds of megabytes stayed
+//! resident because a few small pieces lay between them. The [`Pool`] keeps a bounded amount of both
+//! for the next buffers, so that steady traffic maps nothing.
+
+use memmap2::MmapMut;
+
+/// Smallest piece of memory.
+const SMALLEST: usize = 4 << 10;
+/// Above so much it is mapped, in whole pages.
+const ALLOCATED_MAX: usize = 16 << 10;
+/// Memory that the pool keeps.
+pub(crate) const POOL_KEEPS: usize = 4 << 20;
+/// The pool takes no larger piece: one for each of many buffers is of more use.
+const POOLED_MAX: usize = 1 << 20;
+
+/// A piece of memory; none at all by default.
+pub(crate) enum Memory {
+    /// Its length is that of the bytes that were written so far.
+    Allocated(Vec<u8>),
+    Mapped(MmapMut),
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::Allocated(Vec::new())
+    }
+}
+
+impl Memory {
+    /// At least `size` bytes; `None` when the system has none.
+    fn new(size: usize) -> Option<Self> {
+        // A process may map only so many pieces (vm.max_map_count): then the allocator has to do.
+        if size > ALLOCATED_MAX
+            && let Ok(map) = MmapMut::map_anon(size.checked_next_multiple_of(SMALLEST)?)
+        {
+            return Some(Self::Mapped(map));
+        }
+        let mut vec = Vec::new();
+        vec.try_reserve_exact(size.max(SMALLEST)).ok()?;
+        Some(Self::Allocated(vec))
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> usize {
+        match self {
+            Self::Allocated(vec) => vec.capacity(),
+            Self::Mapped(map) => map.len(),
+        }
+    }
+
+    /// The `len` bytes from `head` on, which were written.
+    #[inline]
+    pub(crate) fn bytes(&self, head: usize, len: usize) -> &[u8] {
+        match self {
+            Self::Allocated(vec) => &vec[head..head + len],
+            Self::Mapped(map) => &map[head..head + len],
+        }
+    }
+
+    /// Writes at `at`, up to where all is written, within the capacity.
+    #[inline]
+    pub(crate) fn write(&mut self, at: usize, bytes: &[u8]) {
+        match self {
+            Self::Allocated(vec) => {
+                let over = bytes.len().min(vec.len() - at);
+                vec[at..at + over].copy_from_slice(&bytes[..over]);
+                vec.extend_from_slice(&bytes[over..]);
+            }
+            Self::Mapped(map) => map[at..at + bytes.len()].copy_from_slice(bytes),
+        }
+    }
+
+    /// Moves `len` bytes from `head` to the front.
+    pub(crate) fn move_to_front(&mut self, head: usize, len: usize) {
+        match self {
+            Self::Allocated(vec) => {
+                vec.copy_within(head..head + len, 0);
+                vec.truncate(len);
+            }
+            Self::Mapped(map) => map.copy_within(head..head + len, 0),
+        }
+    }
+}
+
+/// Memory of emptied buffers, for the next ones.
+#[derive(Default)]
+pub(crate) struct Pool {
+    allocated: Vec<Memory>,
+    mapped: Vec<Memory>,
+    kept: usize,
+}
+
+impl Pool {
+    /// At least `size` bytes; `None` when there is no memory.
+    pub(crate) fn take(&mut self, size: usize) -> Option<Memory> {
+        let kept = if size <= ALLOCATED_MAX {
+            let fits = |memory: &Memory| memory.capacity() >= size;
+            self.allocated.pop_if(|memory| fits(memory))
+        } else {
+            let fits = |memory: &Memory| memory.capacity() >= size;
+            let place = self.mapped.iter().rposition(fits);
+            place.map(|place| self.mapped.swap_remove(place))
+        };
+        match kept {
+            Some(memory) => {
+                self.kept -= memory.capacity();
+                Some(memory)
+            }
+            None => Memory::new(size),
+        }
+    }
+
+    /// Keeps the memory, or frees it.
+    pub(crate) fn give(&mut self, mut memory: Memory) {
+        let size = memory.capacity();
+        if size > POOLED_MAX || self.kept + size > POOL_KEEPS {
+            return;
+        }
+        let free = match &mut memory {
+            Memory::Allocated(vec) => {
+                vec.clear();
+                &mut self.allocated
+            }
+            Memory::Mapped(_) => &mut self.mapped,
+        };
+        free.push(memory);
+        self.kept += size;
+    }
+
+    /// What it keeps, as it counts and as it is.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> (usize, usize) {
+        let all = self.allocated.iter().chain(&self.mapped);
+        (self.kept, all.map(Memory::capacity).sum())
+    }
+}
