@@ -54,6 +54,13 @@ struct Limits {
     /// refuse those beyond.
     #[arg(long, value_name = "N[:BURST]", value_parser = rate)]
     accept_rate: Option<Rate<u32>>,
+    /// SO_SNDBUF, socket(7): about how much of what waits for a slow peer the kernel holds, which is
+    /// megabytes of each by default.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    send_buffer: Option<u32>,
+    /// SO_RCVBUF, socket(7): likewise of what was received and is not read yet.
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    receive_buffer: Option<u32>,
 }
 
 #[derive(Args)]
@@ -146,6 +153,8 @@ impl ServerArgs {
 
     fn conn_options(&self) -> ConnOptions {
         ConnOptions {
+            send_buffer: self.limits.send_buffer.map(|bytes| bytes as usize),
+            recv_buffer: self.limits.receive_buffer.map(|bytes| bytes as usize),
             idle_timeout: self.deadlines.idle_timeout,
             first_byte_timeout: self.deadlines.first_byte_timeout,
             write_stall_timeout: self.deadlines.write_stall_timeout,
