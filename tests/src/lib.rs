@@ -20,6 +20,7 @@ mod process;
 pub mod scenario;
 mod server;
 pub mod tools;
+pub mod visitors;
 
 pub use client::Client;
 pub use face::{Face, Rig};

@@ -5,10 +5,13 @@
 //! wall time on a shared machine is noise. What can't be built or run is skipped with a word.
 //!
 //! Hidden subcommands are this program's own children: `exec` pins a process before it becomes
-//! another program, `drive` is the load generator, `serve-workers` a server of workers.
+//! another program, `drive` is the load generator, `crowd` are clients of all manners, `serve-workers`
+//! is a server of workers.
 
+mod bad_clients;
 mod child;
 mod counts;
+mod crowd;
 mod drive;
 mod idle;
 mod output;
@@ -16,6 +19,7 @@ mod process;
 mod progress;
 mod rounds;
 mod servers;
+mod soak;
 mod timers;
 mod workers;
 mod workload;
@@ -86,6 +90,10 @@ enum Command {
     /// Is a server of workers
     #[command(hide = true)]
     ServeWorkers(workers::ServeOptions),
+    /// Measures 100 good clients beside 15,000 bad ones, and whether the bad ones are gone on schedule
+    BadClients(bad_clients::BadOptions),
+    /// Serves mixed churn for a long time, and says whether memory and descriptors stay flat
+    Soak(soak::SoakOptions),
     /// Pins itself and becomes another program
     #[command(hide = true)]
     Exec {
@@ -96,6 +104,9 @@ enum Command {
         #[arg(last = true, required = true)]
         program: Vec<OsString>,
     },
+    /// Is a crowd of clients
+    #[command(hide = true)]
+    Crowd,
     /// Is the load generator
     #[command(hide = true)]
     Drive(drive::DriveOptions),
@@ -117,6 +128,9 @@ fn main() -> ExitCode {
             program,
         }) => child::become_program(core, parent, &program),
         Some(Command::Drive(options)) => drive::serve_commands(&options),
+        Some(Command::Crowd) => crowd::serve_commands(),
+        Some(Command::BadClients(options)) => bad_clients::measure(&options),
+        Some(Command::Soak(options)) => soak::run(&options),
         Some(Command::Timers(options)) => timers::measure(&options),
         Some(Command::Workers(options)) => workers::measure(&options),
         Some(Command::ServeWorkers(options)) => workers::serve(&options),

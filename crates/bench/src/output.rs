@@ -210,7 +210,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// A whole number with commas.
-fn grouped(value: f64) -> String {
+pub(crate) fn grouped(value: f64) -> String {
     let digits = format!("{:.0}", value.abs());
     let mut out = String::from(if value <= -0.5 { "-" } else { "" });
     for (i, digit) in digits.chars().enumerate() {
@@ -224,7 +224,7 @@ fn grouped(value: f64) -> String {
 
 /// Columns as wide as they need to be, the first to the left, the others to the right; a column with
 /// no figure in it is left out.
-fn aligned(rows: Vec<Vec<String>>) -> String {
+pub(crate) fn aligned(rows: Vec<Vec<String>>) -> String {
     let filled = |column: usize| rows[1..].iter().any(|row| row[column] != "-");
     let columns: Vec<usize> = (0..rows[0].len())
         .filter(|&c| c == 0 || filled(c))

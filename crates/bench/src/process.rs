@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 
 use anyhow::{Context, Result};
+use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that server and load are pinned to; none when there is only one to share.
@@ -33,6 +34,13 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)
+}
+
+/// Puts a process before all others that want the same core, where that is allowed (CAP_SYS_NICE):
+/// what else a shared machine does is then not measured.
+pub(crate) fn prefer(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let _ = setpriority_process(pid, -10);
 }
 
 /// Resident memory of a process, in bytes.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 
 use crate::pattern::Pattern;
 use crate::{Cause, Error, Plan, socket};
@@ -42,8 +43,9 @@ pub struct Party {
     pub total: u64,
     /// How long one that goes by itself may take.
     pub patience: Duration,
-    /// SO_RCVBUF of each, in bytes.
-    pub receive_buffer: Option<usize>,
+    /// SO_RCVBUF and SO_SNDBUF of each, in bytes: how much of what is on its way is in the kernel on
+    /// their side.
+    pub buffers: Option<usize>,
 }
 
 /// What became of a party.
@@ -257,9 +259,11 @@ impl Crowd {
             }
             Err(error) => return Err(error),
         };
-        if let Some(bytes) = party.receive_buffer {
-            rustix::net::sockopt::set_socket_recv_buffer_size(&fd, bytes)
+        if let Some(bytes) = party.buffers {
+            sockopt::set_socket_recv_buffer_size(&fd, bytes)
                 .map_err(Error::system("setsockopt SO_RCVBUF"))?;
+            sockopt::set_socket_send_buffer_size(&fd, bytes)
+                .map_err(Error::system("setsockopt SO_SNDBUF"))?;
         }
         tally.open += 1;
         let visit = Visit::new(fd, party.manners, number, Instant::now(), party.patience);

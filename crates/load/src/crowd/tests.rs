@@ -46,7 +46,7 @@ fn party(target: SocketAddrV4, kind: Kind, total: u64) -> Party {
         per_second: 1_000.0,
         total,
         patience: PATIENCE,
-        receive_buffer: None,
+        buffers: None,
     }
 }
 
