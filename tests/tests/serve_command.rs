@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use echoloop_tests::commands::{address_of, objects, start, text};
 use echoloop_tests::patience::{PATIENCE, until};
@@ -233,6 +234,19 @@ fn figures_that_nobody_reads_stop_nobody() {
 }
 
 #[test]
+fn who_sends_above_the_rate_is_slowed_down_and_loses_nothing() {
+    let server = serve(&["--tcp", "127.0.0.1:0", "--receive-rate", "1M:64k"]);
+    let client = Client::connect(address_of(&server));
+    let start = Instant::now();
+    client.exchange(6, 576 << 10);
+    let took = start.elapsed();
+    assert!(
+        took >= Duration::from_millis(490),
+        "512 KiB after the burst in {took:?}"
+    );
+}
+
+#[test]
 fn who_is_silent_from_the_start_or_has_lived_its_time_is_closed() {
     for deadline in ["--first-byte-timeout", "--idle-timeout", "--lifetime"] {
         let server = serve(&["--tcp", "127.0.0.1:0", deadline, "0.3"]);
@@ -254,6 +268,8 @@ fn an_option_with_a_senseless_value_is_refused_with_an_example() {
     for (arguments, example) in [
         (["--accept-rate", "0"], "100:500"),
         (["--accept-rate", "5:"], "100:500"),
+        (["--receive-rate", "1T"], "64k"),
+        (["--workers", "0"], "1..=1024"),
         (["--unix-mode", "888"], "660"),
         (["--drain-deadline", "x"], "30"),
         (["--max-per-peer", "0"], "1.."),

@@ -29,6 +29,7 @@ Examples:
   printf hello | echoloop connect 127.0.0.1:7007
   echoloop connect unix:/run/echo.sock < request > answer
 
+How it ends:
 It ends when both have finished: standard input and the peer. Where standard input ends first the
 peer is told (a half-close, as nc -N does) and may still answer.";
 

@@ -115,9 +115,12 @@ fn counters(of: &Counters) -> Value {
     macro_rules! insert {
         ($($name:ident)+) => { $(object.insert(stringify!($name).to_owned(), of.$name.into());)+ };
     }
-    insert!(accepted connected adopted given_away closed bytes_received bytes_sent reads sends
-        sends_refused datagrams_received datagrams_sent datagrams_dropped congested budget_pauses
-        over_budget accept_pauses timers_fired posts stale_events slow_handlers connect_pauses turns);
+    insert!(
+        accepted connected adopted given_away closed bytes_received bytes_sent reads sends
+        sends_refused datagrams_received datagrams_sent datagrams_dropped congested
+        budget_pauses throttled over_budget accept_pauses timers_fired posts stale_events
+        slow_handlers connect_pauses turns arrivals_lost
+    );
     object.into()
 }
 
@@ -126,5 +129,19 @@ impl AddAssign for Figures {
         self.open += other.open;
         self.server += other.server;
         self.loops += other.loops;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_counter_is_left_out() {
+        let Value::Object(told) = counters(&Counters::default()) else {
+            unreachable!("it is made as an object");
+        };
+        let all = format!("{:?}", Counters::default());
+        assert_eq!(told.len(), all.matches(": 0").count(), "{all}");
     }
 }

@@ -10,6 +10,7 @@ mod console;
 mod exit;
 mod figures;
 mod loops;
+mod pages;
 mod proxy;
 mod restart;
 mod serve;
@@ -23,13 +24,20 @@ mod watched;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  echoloop serve --tcp 127.0.0.1:7007
+  echoloop connect localhost:7007
+  echoloop bench localhost:7007 --duration 3
+  echoloop help serve";
 
 /// One non-blocking network event loop, and an echo server to see it at work.
 ///
 /// Set RUST_LOG=debug to be told what the loop does, step by step.
 #[derive(Parser)]
-#[command(name = "echoloop", version, after_help = exit::CODES)]
+#[command(name = "echoloop", version, after_help = exit::help(EXAMPLES))]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,6 +49,8 @@ enum Command {
     Proxy(proxy::Args),
     Connect(connect::Args),
     Bench(bench::Args),
+    Completions(pages::Completions),
+    Man(pages::Pages),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +60,8 @@ fn main() -> ExitCode {
         Command::Proxy(args) => proxy::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Completions(args) => pages::completions(&args, Cli::command()),
+        Command::Man(args) => pages::man(&args, Cli::command()),
     };
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;

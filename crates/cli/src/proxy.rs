@@ -20,6 +20,7 @@ Examples:
   echoloop proxy 0.0.0.0:7007 unix:/run/echo.sock --max-connections 1000 --idle-timeout 600
   echoloop proxy unix:/run/front.sock db.example:5432 --unix-mode 660 --json
 
+Signals and ends:
 A client that can't be connected is reset. SIGINT, SIGTERM and SIGHUP drain: nobody new is let in,
 and with --drain-grace those who are there go on for so long. A second one ends at once. SIGUSR1
 writes all that is open to standard error. A drain that had to cut somebody who was owed bytes ends

@@ -21,11 +21,13 @@ Examples:
   echoloop serve --tcp 0.0.0.0:7 --udp 0.0.0.0:7 --max-connections 10000 --idle-timeout 60
   echoloop serve --unix /run/echo.sock --unix-mode 660 --workers 2 --stats 10 --json
 
+Signals:
 SIGINT, SIGTERM and SIGHUP drain: nobody new is let in, those who are there get all their bytes.
 A second one ends at once. SIGUSR1 writes all that is open to standard error.
 SIGUSR2 starts this program anew, with the same arguments, on the same sockets: when the new process
 serves, this one drains. If it can't, this one goes on. Sockets of a service manager (LISTEN_FDS) are
 served in place of the addresses; it is told READY and STOPPING (NOTIFY_SOCKET).
+
 A drain that had to cut somebody who was owed bytes ends with code 3.";
 
 /// Runs an echo server (RFC 862): what a client sends comes back to it.

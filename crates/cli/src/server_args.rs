@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use echoloop_server::{ConnOptions, ListenOptions, ServerBuilder, Spread};
 
-use crate::values::{Rate, mode, rate, seconds, seconds_or_zero};
+use crate::values::{Rate, byte_rate, mode, rate, seconds, seconds_or_zero};
 
 /// Where nothing is printed, the loop still says in its log now and then that it waited.
 const QUIET_TICK: Duration = Duration::from_secs(10);
@@ -61,6 +61,10 @@ struct Limits {
     /// SO_RCVBUF, socket(7): likewise of what was received and is not read yet.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     receive_buffer: Option<u32>,
+    /// Read so many bytes a second from each client, and BURST at once after a quiet time
+    /// [default: BYTES]; who sends faster is slowed down. Units: k, M, G.
+    #[arg(long, value_name = "BYTES[:BURST]", value_parser = byte_rate)]
+    receive_rate: Option<Rate<u64>>,
 }
 
 #[derive(Args)]
@@ -142,11 +146,12 @@ impl ServerArgs {
         builder
     }
 
-    /// Options of the connections that a proxy makes: the deadlines that count on both sides.
+    /// Options of the connections that a proxy makes: what counts on both sides.
     pub(crate) fn upstream_options(&self) -> ConnOptions {
         ConnOptions {
             first_byte_timeout: None,
             lifetime: None,
+            receive_rate: None,
             ..self.conn_options()
         }
     }
@@ -155,6 +160,10 @@ impl ServerArgs {
         ConnOptions {
             send_buffer: self.limits.send_buffer.map(|bytes| bytes as usize),
             recv_buffer: self.limits.receive_buffer.map(|bytes| bytes as usize),
+            receive_rate: self.limits.receive_rate.map(|rate| echoloop_server::Rate {
+                bytes_per_second: rate.per_second,
+                burst: rate.burst,
+            }),
             idle_timeout: self.deadlines.idle_timeout,
             first_byte_timeout: self.deadlines.first_byte_timeout,
             write_stall_timeout: self.deadlines.write_stall_timeout,

@@ -34,6 +34,22 @@ pub(crate) fn rate(text: &str) -> Result<Rate<u32>, String> {
     })
 }
 
+/// A rate of bytes: `64k`, `1M`, `1M:8M`. Without a burst it is that of one second.
+pub(crate) fn byte_rate(text: &str) -> Result<Rate<u64>, String> {
+    parse_rate(text, bytes).ok_or_else(|| {
+        "write BYTES or BYTES:BURST above 0, such as 64k or 1M a second, or 1M:8M".to_owned()
+    })
+}
+
+/// A number of bytes, above 0: `65536`, `64k`, `1M`, `2G`, in units of 1,024.
+fn bytes(text: &str) -> Option<u64> {
+    let units = [('k', 10), ('K', 10), ('M', 20), ('G', 30)];
+    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
+    let (number, shift) = unit.map_or((text, 0), |(_, shift)| (&text[..text.len() - 1], *shift));
+    let bytes = number.parse::<u64>().ok()?.checked_mul(1 << shift)?;
+    (bytes > 0).then_some(bytes)
+}
+
 /// A mode of a file in octal digits: `660`, `0660`.
 pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
@@ -70,6 +86,17 @@ mod tests {
         assert_eq!(rate("100:500"), both(100, 500));
         for bad in ["0", "5:0", ":", "5:", "-1", "x", "5:5:5"] {
             assert!(rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_have_units_of_1024() {
+        let both = |per_second, burst| Ok(Rate { per_second, burst });
+        assert_eq!(byte_rate("1000"), both(1000, 1000));
+        assert_eq!(byte_rate("64k:2M"), both(64 << 10, 2 << 20));
+        assert_eq!(byte_rate("1G"), both(1 << 30, 1 << 30));
+        for bad in ["0", "k", "", "1T", "1.5M", "99999999999G", "1M:", "-1", "µ"] {
+            assert!(byte_rate(bad).is_err(), "{bad}");
         }
     }
 

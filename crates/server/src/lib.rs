@@ -57,7 +57,7 @@ pub use workers::{Spread, Stopper, WorkerLoad, Workers};
 pub use echoloop_core::{
     Addr, CloseReason, ConnId, ConnOptions, ConnectOptions, Connection, Counters, Credentials,
     Datagram, Datagrams, Deadline, Error, ErrorKind, Event, EventLoop, GivenAway, Inherited,
-    Interest, Keepalive, ListenOptions, ListenerId, LookupId, LoopOptions, Metrics, Origin,
+    Interest, Keepalive, ListenOptions, ListenerId, LookupId, LoopOptions, Metrics, Origin, Rate,
     Readiness, Remote, ResolveError, Resolver, SignalId, Target, TimerId, TimerSpec, Udp, UdpId,
     UdpOptions, UdpSender, UnixAddr, WatchId, WatchMode, errno_name, errno_text,
     inherited_listeners,
