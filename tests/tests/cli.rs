@@ -128,7 +128,11 @@ fn a_port_that_needs_privileges_is_said_in_one_line_with_what_to_do() {
     }
     // Root may listen anywhere and nobody may not look into root's folders: run a copy as nobody.
     let copy = std::env::temp_dir().join(format!("echoloop-{}", std::process::id()));
-    fs::copy(Face::Rust.program().get_program(), &copy).expect("a copy for nobody");
+    // By another process: a file that is open for writing here may still be so in a child that another test forks just
+    // now, and then it can't be run (ETXTBSY).
+    let mut cp = Command::new("cp");
+    cp.arg(Face::Rust.program().get_program()).arg(&copy);
+    assert!(Process::run(cp, PATIENCE).wait(PATIENCE).success());
     let mut command = Command::new(&copy);
     command.current_dir("/");
     if geteuid().is_root() {

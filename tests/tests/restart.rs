@@ -116,7 +116,7 @@ fn a_successor_that_cannot_start_is_no_loss() {
     let folder = socket_path("broken");
     fs::create_dir(&folder).unwrap();
     let program = folder.join("echoloop");
-    fs::copy(Face::Rust.program().get_program(), &program).unwrap();
+    copy_to(&program);
     let mut serve = Command::new(&program);
     serve.args(["serve", "--tcp", "127.0.0.1:0"]);
     let mut server = Process::spawn(serve);
@@ -126,7 +126,7 @@ fn a_successor_that_cannot_start_is_no_loss() {
     server.says("goes on", PATIENCE);
     Client::connect(tcp).echo(b"served on");
     // Once it is there again, it is tried again.
-    fs::copy(Face::Rust.program().get_program(), &program).unwrap();
+    copy_to(&program);
     server.signal(Signal::SIGUSR2);
     let said = server.says("serves now", PATIENCE);
     let new = Successor(
@@ -140,6 +140,14 @@ fn a_successor_that_cannot_start_is_no_loss() {
     new.signal(Signal::SIGTERM);
     new.gone();
     fs::remove_dir_all(&folder).unwrap();
+}
+
+/// By another process: a file that is open for writing here may still be so in a child that another test forks just now,
+/// and then it can't be run (ETXTBSY).
+fn copy_to(program: &Path) {
+    let mut cp = Command::new("cp");
+    cp.arg(Face::Rust.program().get_program()).arg(program);
+    assert!(Process::run(cp, PATIENCE).wait(PATIENCE).success());
 }
 
 /// A process that is not our child, ended at the latest with the test.
