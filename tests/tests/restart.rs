@@ -28,7 +28,6 @@ fn three_restarts_by_signal_lose_no_request() {
 }
 
 #[test]
-#[ignore]
 fn three_restarts_of_two_workers_lose_no_request() {
     survive_restarts(&["--workers", "2", "--spread", "reuse-port"]);
     survive_restarts(&["--workers", "2", "--spread", "fewest"]);
