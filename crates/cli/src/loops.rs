@@ -51,9 +51,8 @@ impl signals::Target for Loops {
         }
         let (remotes, exchange) = (Arc::clone(&self.remotes), Arc::clone(&self.exchange));
         let restarting = Arc::clone(&self.restarting);
-        let replace = move || match exchange.replace(&remotes) {
-            Ok(pid) => complain!("echoloop: process {pid} serves now; this one drains"),
-            Err(e) => {
+        let replace = move || {
+            if let Err(e) = exchange.replace(&remotes) {
                 complain!("echoloop: not restarted: {e}; this process goes on");
                 restarting.store(false, Ordering::Relaxed);
             }

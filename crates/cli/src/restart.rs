@@ -20,6 +20,7 @@ use echoloop_server::{
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sd_notify::NotifyState;
 
+use crate::console::complain;
 use crate::exit::Failure;
 
 /// The word that asks a loop for its sockets.
@@ -116,9 +117,8 @@ impl Exchange {
         true
     }
 
-    /// Replaces this process. Returns the number of the new one once that serves; then the loops
-    /// have begun to drain.
-    pub(crate) fn replace(&self, loops: &[Remote]) -> Result<u32, String> {
+    /// Replaces this process: says so once the new one serves, and has the loops drain.
+    pub(crate) fn replace(&self, loops: &[Remote]) -> Result<(), String> {
         let (answers, shared) = channel();
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answers);
         let mut sockets = Vec::new();
@@ -134,11 +134,13 @@ impl Exchange {
             return Err("it listens on nothing any more".to_owned());
         }
         let successor = start_successor(sockets)?;
+        // First: without connections this process is gone as soon as its loops drain.
+        complain!("echoloop: process {successor} serves now; this one drains");
         for each in loops {
             // One that has ended drains no more.
             let _ = each.post(REPLACED);
         }
-        Ok(successor)
+        Ok(())
     }
 }
 
