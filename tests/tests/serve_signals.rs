@@ -7,7 +7,8 @@ use std::time::Duration;
 use echoloop_tests::commands::{address_of, objects, start, text};
 use echoloop_tests::patience::{PATIENCE, until};
 use echoloop_tests::{Client, Pattern, Process};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 #[test]
@@ -62,6 +63,44 @@ fn workers_share_the_clients_and_one_signal_drains_them_all() {
             (&40.into(), &40.into())
         );
         assert_eq!(last["counters"]["bytes_sent"], 200);
+    }
+}
+
+#[test]
+fn workers_are_replaced_by_workers() {
+    for spread in ["fewest", "reuse-port"] {
+        let mut server = serve(&[
+            "--tcp",
+            "127.0.0.1:0",
+            "--udp",
+            "127.0.0.1:0",
+            "--workers",
+            "2",
+            "--spread",
+            spread,
+        ]);
+        let address = address_of(&server);
+        let clients = [(); 10].map(|()| Client::connect(address));
+        server.signal(Signal::SIGUSR2);
+        let said = server.says("serves now", PATIENCE);
+        let new = Successor::of(&said);
+        for client in &clients {
+            client.echo(b"served on by the old one");
+        }
+        let late = [(); 10].map(|()| Client::connect(address));
+        for client in &late {
+            client.echo(b"served by the new one");
+        }
+        drop(clients);
+        assert!(until("the first process ends", PATIENCE, || server.ended()).success());
+        server.says(
+            "drained: 10 closed clean, 0 aborted, 0 bytes lost",
+            PATIENCE,
+        );
+        let lines = server.stdout();
+        let listening = lines.iter().filter(|l| l.starts_with("listening"));
+        assert_eq!(listening.count(), 4, "two lines of each process: {lines:?}");
+        drop((late, new));
     }
 }
 
@@ -134,6 +173,23 @@ fn in_the_grace_of_a_drain_clients_are_served_on() {
         server.wait(Duration::from_secs(10)).success(),
         "it ends with its last client"
     );
+}
+
+/// A process that is not our child, ended at the latest with the test.
+struct Successor(Pid);
+
+impl Successor {
+    fn of(said: &str) -> Self {
+        let number = said.split_whitespace().find_map(|w| w.parse().ok());
+        Self(Pid::from_raw(number.expect("a process number")))
+    }
+}
+
+impl Drop for Successor {
+    fn drop(&mut self) {
+        // It may have ended with its test.
+        let _ = kill(self.0, Signal::SIGTERM);
+    }
 }
 
 fn serve(arguments: &[&str]) -> Process {

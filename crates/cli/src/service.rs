@@ -3,6 +3,7 @@
 //! The rule: hooks of a loop only note and hand over what is to be told; a thread of its own prints
 //! it. What a signal asks of a loop goes there as a posted word.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use echoloop_server::{
@@ -148,7 +149,13 @@ fn greet(place: &Where, board: &Board) {
         Addr::Ip(_) => ("tcp", addr),
         Addr::Unix(_) => ("unix", addr),
     });
-    for (transport, addr) in streams.chain(place.udps.iter().map(|addr| ("udp", addr))) {
+    let mut told = HashSet::new();
+    for each in streams.chain(place.udps.iter().map(|addr| ("udp", addr))) {
+        // After a restart there is one of each worker's sockets.
+        if !told.insert(each) {
+            continue;
+        }
+        let (transport, addr) = each;
         log::debug!("starting up on {addr}");
         match (board.json, transport) {
             (true, _) => {
