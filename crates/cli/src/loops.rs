@@ -31,8 +31,8 @@ impl Loops {
 
 impl signals::Target for Loops {
     fn drain(&self) -> bool {
+        restart::stopping(); // First: this process may end at once.
         let stopped: Vec<_> = self.remotes.iter().map(Remote::stop).collect();
-        restart::stopping();
         stopped.iter().any(Result::is_ok)
     }
 
