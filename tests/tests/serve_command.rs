@@ -12,7 +12,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use echoloop_tests::commands::{address_of, objects, start, text};
-use echoloop_tests::patience::{PATIENCE, until};
+use echoloop_tests::patience::{PATIENCE, keep_up, until};
 use echoloop_tests::{Client, Face, Process, artifacts};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -227,7 +227,10 @@ fn figures_that_nobody_reads_stop_nobody() {
         before = waiting;
         full.then_some(())
     });
-    client.exchange(1000, 1024);
+    // Long enough for the room behind the pipe to be full, too.
+    keep_up(Duration::from_millis(5), Duration::from_millis(500), || {
+        client.echo(b"served");
+    });
     drop(reader);
     server.signal(Signal::SIGTERM);
     assert!(server.wait(PATIENCE).success());
