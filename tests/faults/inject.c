@@ -6,13 +6,13 @@
  *
  * WHAT is the name of an errno, or `short`: one byte, message or report instead of as many as were asked for. -s CALL
  * counts from the first time that CALL is made (the loader's own calls come before), -f A-B only calls about the
- * descriptors from A to B, -k KIND only those about tcp, udp or unix sockets. LOG gets `pid N`, a line
+ * descriptors from A to B, -k KIND only those about tcp, udp or unix sockets with a name. LOG gets `pid N`, a line
  * `hit CALL WHAT fd=N kind=KIND peer=PORT` each time, and at the end `seen N hits N started 0|1 end CODE`, CODE as a shell has it.
  *
  * By seccomp(2) and ptrace(2): only the calls of interest stop, all others run at full speed, and it reaches what a
  * preloaded library does not, for rustix makes its system calls itself. The rule: never tell what no kernel would.
  * close(2) is made and then answered with the error, since Linux gives the descriptor back either way. brk(2) answers
- * with the break that is, as the kernel does when memory lacks. After `EAGAIN`
+ * with the break that is, as the kernel does when memory lacks. EPOLL_CTL_DEL needs nothing and never fails. After `EAGAIN`
  * or a short count epoll(7) is made to report anew (EPOLL_CTL_MOD), since to an edge-triggered program both say that
  * it will. Left out: machines other than x86-64. */
 #include <elf.h>
@@ -47,7 +47,7 @@ static const struct { const char *name; long number; } calls[] = {
     CALL(listen), CALL(lseek), CALL(madvise), CALL(mmap), CALL(mprotect), CALL(mremap), CALL(munmap), CALL(newfstatat),
     CALL(openat), CALL(pipe2), CALL(poll), CALL(prctl), CALL(prlimit64), CALL(read), CALL(readv), CALL(recvfrom),
     CALL(recvmmsg), CALL(recvmsg), CALL(rename), CALL(rt_sigaction), CALL(sched_getaffinity), CALL(sendmmsg),
-    CALL(sendmsg), CALL(sendto), CALL(setsockopt), CALL(shutdown), CALL(sigaltstack), CALL(socket), CALL(socketpair),
+    CALL(sendmsg), CALL(sendto), CALL(setsockopt), CALL(shutdown), CALL(sigaltstack), CALL(socket), CALL(socketpair), CALL(statx),
     CALL(timerfd_create), CALL(timerfd_settime), CALL(unlink), CALL(unlinkat), CALL(write), CALL(writev),
 };
 
@@ -179,7 +179,8 @@ static void report_anew(pid_t tid, int fd)
     set_registers(tid, &after);
 }
 
-/* What the server has under this number: `tcp`, `udp`, `unix` or `other`, and the port of its peer, or 0. */
+/* What the server has under this number: `tcp`, `udp`, `unix`, `pair` (a Unix socket without a name) or `other`; and
+ * the port of its peer, or 0. */
 static const char *kind_of(int fd, int *port)
 {
     int domain = 0, type = 0, pidfd = (int)syscall(SYS_pidfd_open, server, 0);
@@ -191,11 +192,15 @@ static const char *kind_of(int fd, int *port)
     int got = getsockopt(copy, SOL_SOCKET, SO_DOMAIN, &domain, &number);
     if (got == 0)
         getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &number);
+    size = sizeof peer;
+    int named = getsockname(copy, (struct sockaddr *)&peer, &size) == 0 && size > sizeof peer.sin_family;
     close(copy);
     close(pidfd);
     if (got != 0 || (domain != AF_INET && domain != AF_UNIX))
         return "other";
-    return domain == AF_UNIX ? "unix" : type == SOCK_STREAM ? "tcp" : "udp";
+    if (domain == AF_UNIX)
+        return named ? "unix" : "pair";
+    return type == SOCK_STREAM ? "tcp" : "udp";
 }
 
 static int descriptor_of(const Regs *regs)
@@ -206,7 +211,7 @@ static int descriptor_of(const Regs *regs)
     case SYS_mremap: case SYS_madvise: case SYS_clone: case SYS_clone3: case SYS_rt_sigaction: case SYS_prctl:
     case SYS_prlimit64: case SYS_getrandom: case SYS_socket: case SYS_socketpair: case SYS_eventfd2:
     case SYS_epoll_create1: case SYS_timerfd_create: case SYS_pipe2: case SYS_sigaltstack: case SYS_futex:
-    case SYS_sched_getaffinity: case SYS_poll: case SYS_unlink: case SYS_unlinkat: case SYS_rename: return -1;
+    case SYS_sched_getaffinity: case SYS_poll: case SYS_unlink: case SYS_unlinkat: case SYS_rename: case SYS_statx: return -1;
     default: return (int)regs->rdi;
     }
 }
@@ -245,6 +250,8 @@ static int shorten(pid_t tid, Regs *regs)
             regs->rdx = 1;
         set_registers(tid, regs);
     }
+    if (target == SYS_epoll_wait)
+        return 1; /* It blocks, which must not stop us; and a C function may leave its argument changed. */
     finish_call(tid);
     Regs after = registers(tid);
     after.rdx = old;
@@ -284,7 +291,7 @@ static void hit(pid_t tid, Regs *regs, const char *kind, int peer)
     }
     hits++;
     fprintf(log_file, "hit %s %s fd=%d kind=%s peer=%d\n", call_name, what, fd, kind, peer);
-    if (nudges())
+    if (nudges() && target != SYS_epoll_wait)
         report_anew(tid, fd);
 }
 
@@ -306,6 +313,8 @@ static void on_call(pid_t tid)
     if (number == SYS_epoll_ctl)
         note_registration(tid, &regs);
     if (number != target || !counting)
+        return;
+    if (number == SYS_epoll_ctl && regs.rsi == EPOLL_CTL_DEL)
         return;
     int fd = descriptor_of(&regs);
     if (fd < least || fd > most)

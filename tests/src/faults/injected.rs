@@ -17,6 +17,7 @@ use nix::unistd::Pid;
 
 use super::Injection;
 use super::table::Row;
+use super::workload::unix_path;
 use crate::patience::{PATIENCE, until};
 use crate::{Face, Process, artifacts};
 
@@ -39,8 +40,10 @@ pub struct Injected {
 }
 
 /// A call that was made to fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit {
+    /// What the call was about: `tcp`, `udp`, `unix`, `pair`, `other`.
+    pub kind: String,
     /// The port of the client whose connection it was about, or 0.
     pub port: u16,
 }
@@ -81,7 +84,9 @@ impl Injected {
         command.args([call, what, &format!("{nth}+{times}")]);
         let program = Face::Rust.program();
         command.arg(&log).arg("--").arg(program.get_program());
-        command.args(["serve", "--listen", &address.to_string()]);
+        let ip = address.to_string();
+        command.args(["serve", "--tcp", &ip, "--udp", &ip, "--unix"]);
+        command.arg(unix_path(address));
         command.args(SERVE).args(row.options);
         let process = Process::spawn(command);
         let pid = until("the injector says the process number", PATIENCE, || {
@@ -101,11 +106,8 @@ impl Injected {
         let text = fs::read_to_string(&self.log).unwrap_or_default();
         let mut log = Log::default();
         for line in text.lines() {
-            if let Some(("hit", of)) = line.split_once(' ') {
-                let port = of
-                    .rsplit_once("peer=")
-                    .and_then(|(_, port)| port.parse().ok());
-                log.hits.extend(port.map(|port| Hit { port }));
+            if line.starts_with("hit ") {
+                log.hits.extend(hit(line));
             }
             let words: Vec<_> = line.split(' ').collect();
             if let ["seen", seen, "hits", _, "started", started, "end", _] = words[..] {
@@ -158,7 +160,17 @@ impl Injected {
 impl Drop for Injected {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.log);
+        let _ = fs::remove_file(unix_path(self.address)); // It may have been killed.
     }
+}
+
+/// The end of a line `hit CALL WHAT fd=N kind=KIND peer=PORT`.
+fn hit(line: &str) -> Option<Hit> {
+    let (kind, port) = line.split_once("kind=")?.1.split_once(" peer=")?;
+    Some(Hit {
+        kind: kind.to_owned(),
+        port: port.parse().ok()?,
+    })
 }
 
 /// An address of the loopback that no other test has: of this process, and of the last 250 servers.

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::table::{Row, TABLE};
+use super::table::Row;
 use super::workload::{self, End, Told};
-use super::{Injected, Injection};
+use super::{Hit, Injected, Injection};
 use crate::patience::{throughout, within};
 
 /// How long the server may take for what is not itself under test.
@@ -64,10 +64,10 @@ pub fn judge(injection: Injection, row: &Row, base: usize) -> Result<Verdict, St
             seen: log.seen.unwrap_or(0),
         }),
         Err(broken) => {
-            let ports: Vec<_> = log.hits.iter().map(|hit| hit.port).collect();
+            let hits: Vec<_> = log.hits.iter().take(20).collect();
             let said = [server.stdout(), server.stderr()].concat().join("\n    ");
             let said: String = said.chars().take(2000).collect();
-            Err(format!("{broken}\n  hits: {ports:?}\n  said: {said}"))
+            Err(format!("{broken}\n  hits: {hits:?}\n  said: {said}"))
         }
     }
 }
@@ -91,18 +91,17 @@ fn observe(
         return Err("a new client is not served".into());
     }
     if let Some(status) = server.ended() {
+        if row.may_refuse {
+            return refused(server, injection, row); // One of its threads served already.
+        }
         return Err(format!("the server ended by itself: {status}"));
     }
     let all_back = within(PATIENCE, || (server.descriptors()? <= base).then_some(()));
     all_back.ok_or_else(|| format!("{:?} descriptors, not {base}", server.descriptors()))?;
     spins(server)?;
     // One that is connected when the server drains is told the end, having sent nothing more.
-    let (last, status) = workload::through(server.address, || {
-        server.terminate();
-        server.wait(PATIENCE)
-    });
-    told.push(last);
-    let status = status.ok_or("SIGTERM does not end it")?;
+    told.push(workload::through(server.address, || server.terminate()));
+    let status = server.wait(PATIENCE).ok_or("SIGTERM does not end it")?;
     // Code 3 tells of bytes that the drain lost.
     if !(status.success() || row.may_end && status.code() == Some(3)) {
         return Err(format!("after SIGTERM it ended with {status}"));
@@ -182,7 +181,8 @@ fn outcome(server: &Injected, row: &Row, told: &[Told]) -> Result<Outcome, Strin
     }
     let mut ended = false;
     for one in told.iter().filter(|one| one.end != End::Whole) {
-        let excused = row.may_end && log.hits.iter().any(|hit| hit.port == one.port);
+        let hit = |hit: &Hit| hit.kind == one.kind && hit.port == one.port;
+        let excused = row.may_end && log.hits.iter().any(hit);
         if !excused || !matches!(one.end, End::Early(_)) {
             return Err(format!("{} (port {}): {:?}", one.name, one.port, one.end));
         }
@@ -202,20 +202,33 @@ fn outcome(server: &Injected, row: &Row, told: &[Told]) -> Result<Outcome, Strin
     })
 }
 
-/// How many descriptors the server has when it serves nobody, found on one in which nothing fails.
-pub fn idle_descriptors() -> usize {
-    let never = Injection::of("ioctl", "EIO", u64::MAX, 1);
-    let mut server = Injected::start(never, &TABLE[0]);
-    assert!(
-        serves(&mut server, &mut Vec::new()),
-        "{:?}",
-        server.stderr()
-    );
-    // The last client's connection may take a moment to be gone.
-    let mut least = usize::MAX;
+/// What a row's server is like when nothing fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Reference {
+    /// How often it makes the call.
+    pub seen: u64,
+    /// Its descriptors when it serves nobody.
+    pub descriptors: usize,
+}
+
+/// Runs a row's server with nothing that fails.
+///
+/// # Errors
+///
+/// As [`judge`].
+pub fn reference(row: &Row) -> Result<Reference, String> {
+    let never = Injection::of(row.call, row.errors[0], u64::MAX, 1);
+    let mut server = Injected::start(never, row);
+    if !serves(&mut server, &mut Vec::new()) {
+        return Err(format!("it does not serve: {:?}", server.stderr()));
+    }
+    // The client's connection may take a moment to be gone.
+    let mut descriptors = usize::MAX;
     throughout("the server lives", IDLE, || {
-        least = least.min(server.descriptors().unwrap_or(least));
+        descriptors = descriptors.min(server.descriptors().unwrap_or(descriptors));
         server.ended().is_none()
     });
-    least
+    drop(server);
+    let seen = judge(never, row, descriptors)?.seen;
+    Ok(Reference { seen, descriptors })
 }

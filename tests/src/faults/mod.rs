@@ -6,6 +6,7 @@
 //!
 //! The rule: what a real kernel would never do is not injected (see the top of `inject.c`), so there is no excuse.
 
+mod datagrams;
 pub mod injected;
 pub mod judge;
 pub mod table;

@@ -98,10 +98,18 @@ const fn memory(call: &'static str, errors: &'static [&'static str]) -> Row {
     }
 }
 
-/// Calls about connections over TCP; the others are the rows before and after.
-const fn tcp(row: Row) -> Row {
+/// Calls about sockets of one kind.
+const fn on(kind: &'static str, row: Row) -> Row {
     Row {
-        kind: Some("tcp"),
+        kind: Some(kind),
+        ..row
+    }
+}
+
+/// The same on a server with two workers.
+const fn of_two(row: Row) -> Row {
+    Row {
+        options: &["--workers", "2"],
         ..row
     }
 }
@@ -182,42 +190,102 @@ pub const TABLE: &[Row] = &[
         "accept4",
         &["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "ETIMEDOUT"],
     ),
-    tcp(unnoticed("recvfrom", &["EAGAIN", "EINTR", "short"])),
-    tcp(ends(
-        "recvfrom",
-        &[
-            "ECONNREFUSED",
-            "ECONNRESET",
-            "EHOSTUNREACH",
-            "ENOMEM",
-            "ETIMEDOUT",
-        ],
-    )),
-    tcp(unnoticed("sendto", &["EAGAIN", "EINTR", "short"])),
-    tcp(ends(
-        "sendto",
-        &[
-            "ECONNRESET",
-            "EHOSTUNREACH",
-            "ENOBUFS",
-            "ENOMEM",
-            "EPIPE",
-            "ETIMEDOUT",
-        ],
-    )),
-    tcp(unnoticed("sendmsg", &["EAGAIN", "EINTR", "short"])),
-    tcp(ends(
-        "sendmsg",
-        &[
-            "ECONNRESET",
-            "EHOSTUNREACH",
-            "ENOBUFS",
-            "ENOMEM",
-            "EPIPE",
-            "ETIMEDOUT",
-        ],
-    )),
+    on("tcp", unnoticed("recvfrom", &["EAGAIN", "EINTR", "short"])),
+    on(
+        "tcp",
+        ends(
+            "recvfrom",
+            &[
+                "ECONNREFUSED",
+                "ECONNRESET",
+                "EHOSTUNREACH",
+                "ENOMEM",
+                "ETIMEDOUT",
+            ],
+        ),
+    ),
+    on("tcp", unnoticed("sendto", &["EAGAIN", "EINTR", "short"])),
+    on(
+        "tcp",
+        ends(
+            "sendto",
+            &[
+                "ECONNRESET",
+                "EHOSTUNREACH",
+                "ENOBUFS",
+                "ENOMEM",
+                "EPIPE",
+                "ETIMEDOUT",
+            ],
+        ),
+    ),
+    on("tcp", unnoticed("sendmsg", &["EAGAIN", "EINTR", "short"])),
+    on(
+        "tcp",
+        ends(
+            "sendmsg",
+            &[
+                "ECONNRESET",
+                "EHOSTUNREACH",
+                "ENOBUFS",
+                "ENOMEM",
+                "EPIPE",
+                "ETIMEDOUT",
+            ],
+        ),
+    ),
     ends("shutdown", &["ENOTCONN", "ENOBUFS"]),
     ends("getsockopt", &["ENOBUFS", "ENOMEM"]),
     unnoticed("close", &["EDQUOT", "EINTR", "EIO", "ENOSPC"]),
+    refuses("statx", &["EACCES", "ENOMEM"]),
+    unnoticed("unlink", &["EACCES", "EBUSY", "EIO"]),
+    on("unix", unnoticed("recvfrom", &["EAGAIN", "EINTR", "short"])),
+    on("unix", ends("recvfrom", &["ECONNRESET", "ENOMEM"])),
+    on("unix", unnoticed("sendto", &["EAGAIN", "EINTR", "short"])),
+    on(
+        "unix",
+        ends("sendto", &["ECONNRESET", "ENOBUFS", "ENOMEM", "EPIPE"]),
+    ),
+    on("pair", unnoticed("recvfrom", &["EINTR"])),
+    on("udp", unnoticed("recvmsg", &["EAGAIN", "EINTR"])),
+    on("udp", unnoticed("recvmmsg", &["EAGAIN", "EINTR", "short"])),
+    on("udp", ends("recvmsg", &["ECONNREFUSED", "ENOMEM"])),
+    on("udp", ends("recvmmsg", &["ECONNREFUSED", "ENOMEM"])),
+    on("udp", unnoticed("sendto", &["EAGAIN", "EINTR"])),
+    on("udp", unnoticed("sendmsg", &["EAGAIN", "EINTR"])),
+    on("udp", unnoticed("sendmmsg", &["EAGAIN", "EINTR", "short"])),
+    on(
+        "udp",
+        ends(
+            "sendto",
+            &["ECONNREFUSED", "EHOSTUNREACH", "ENOBUFS", "ENOMEM", "EPERM"],
+        ),
+    ),
+    on(
+        "udp",
+        ends(
+            "sendmsg",
+            &["ECONNREFUSED", "EHOSTUNREACH", "ENOBUFS", "ENOMEM", "EPERM"],
+        ),
+    ),
+    on(
+        "udp",
+        ends(
+            "sendmmsg",
+            &["ECONNREFUSED", "EHOSTUNREACH", "ENOBUFS", "ENOMEM", "EPERM"],
+        ),
+    ),
+    of_two(refuses("epoll_create1", &["EMFILE"])),
+    of_two(refuses("eventfd2", &["EMFILE"])),
+    // One that was handed over is lost, and told of, where the other worker's epoll has no room.
+    of_two(Row {
+        may_end: true,
+        ..refuses("epoll_ctl", &["ENOSPC"])
+    }),
+    of_two(memory("clone3", &["EAGAIN"])),
+    of_two(unnoticed("epoll_wait", &["EINTR", "short"])),
+    of_two(unnoticed("accept4", &["EAGAIN", "EINTR"])),
+    of_two(pauses("accept4", &["ECONNABORTED", "EMFILE"])),
+    of_two(of(OTHERS, "write", &["EAGAIN", "EINTR"])),
+    of_two(unnoticed("close", &["EINTR", "EIO"])),
 ];

@@ -4,20 +4,22 @@
 //! a success; whether another end is excused is for the judge to say, who knows which connections were hit. The bytes
 //! are patterns by seed, so a wrong, doubled or foreign one shows at once.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::datagrams;
 use crate::Pattern;
 use crate::patience::within;
 
 /// How long a client waits for anything before it says that the server hangs.
-const PATIENCE: Duration = Duration::from_secs(8);
+pub(super) const PATIENCE: Duration = Duration::from_secs(8);
 /// What the slow reader sends before it reads: more than the kernel and the server's high mark (256 KiB) take.
 const SLOW: u64 = 640 << 10;
 /// A writer that gets on no more for this long has filled everything on the way.
@@ -41,7 +43,9 @@ pub enum End {
 pub struct Told {
     /// What it was to do.
     pub name: &'static str,
-    /// The port of its end.
+    /// `tcp`, `unix` or `udp`.
+    pub kind: &'static str,
+    /// The port of its end; over TCP alone it says which connection.
     pub port: u16,
     /// How it ended.
     pub end: End,
@@ -62,6 +66,11 @@ const SCRIPTS: &[(&str, Script)] = &[
 /// Connections that follow each other.
 const IN_TURN: usize = 4;
 
+/// Where the server at this address of TCP and UDP has its Unix socket.
+pub fn unix_path(of: SocketAddr) -> PathBuf {
+    std::env::temp_dir().join(format!("echoloop-faults-{}.sock", of.ip()))
+}
+
 /// Runs all clients against the server at `to`, and tells of each.
 pub fn run(to: SocketAddr) -> Vec<Told> {
     let (last, done) = mpsc::channel();
@@ -75,6 +84,8 @@ pub fn run(to: SocketAddr) -> Vec<Told> {
             let one_more = |n| client(to, "one after another", 100 + n as u64, |t| t.exchange(100));
             (0..IN_TURN).map(one_more).collect()
         }));
+        busy.push(scope.spawn(move || vec![over_unix(to)]));
+        busy.push(scope.spawn(move || vec![datagrams::all_at_once(to)]));
         let mut told: Vec<_> = busy.into_iter().map(joined).collect();
         drop(last);
         told.push(joined(idle));
@@ -88,16 +99,14 @@ pub fn one(to: SocketAddr, seed: u64) -> Told {
     client(to, "a new one", seed, |talk| talk.exchange(100))
 }
 
-/// A client that is connected while `ending` makes the server end, and is to see that in order.
-pub fn through<T>(to: SocketAddr, ending: impl FnOnce() -> T) -> (Told, T) {
-    let mut ended = None;
-    let told = client(to, "one at the end", 8, |talk| {
+/// A client that is connected when `end` makes the server end, and is to see that in order.
+pub fn through(to: SocketAddr, end: impl FnOnce()) -> Told {
+    client(to, "one at the end", 8, |talk| {
         let begun = talk.exchange(100);
-        ended = Some(ending());
+        end();
         begun?;
         talk.receive_to_the_end(0)
-    });
-    (told, ended.expect("set by the client"))
+    })
 }
 
 /// A client that waits for the server to end it, having said nothing.
@@ -117,17 +126,52 @@ fn client(
     seed: u64,
     script: impl FnOnce(&mut Talk) -> Result<(), End>,
 ) -> Told {
-    match Talk::begin(to, seed, name.contains("slow")) {
-        Err(end) => Told { name, port: 0, end },
-        Ok(mut talk) => {
-            let outcome = script(&mut talk);
-            Told {
-                name,
-                port: talk.port,
-                end: outcome.err().unwrap_or(End::Whole),
-            }
-        }
+    told(
+        name,
+        "tcp",
+        Talk::begin(to, seed, name.contains("slow")),
+        script,
+    )
+}
+
+fn told(
+    name: &'static str,
+    kind: &'static str,
+    begun: Result<Talk, End>,
+    script: impl FnOnce(&mut Talk) -> Result<(), End>,
+) -> Told {
+    let (port, outcome) = match begun {
+        Err(end) => (0, Err(end)),
+        Ok(mut talk) => (talk.port, script(&mut talk)),
+    };
+    Told {
+        name,
+        kind,
+        port,
+        end: outcome.err().unwrap_or(End::Whole),
     }
+}
+
+/// Connections over the Unix socket, that follow each other, the last with half-close.
+fn over_unix(to: SocketAddr) -> Told {
+    let one = |seed, script: Script| {
+        let begun = SockAddr::unix(unix_path(to)).and_then(|addr| {
+            let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            socket.connect(&addr)?;
+            Ok(socket)
+        });
+        let talk = begun.map_err(early).map(|socket| Talk::over(socket, seed));
+        told("one over a Unix socket", "unix", talk, script)
+    };
+    let first = one(201, |talk| talk.exchange(40_000));
+    if first.end != End::Whole {
+        return first;
+    }
+    one(202, half_close)
+}
+
+fn early(e: io::Error) -> End {
+    End::Early(format!("connect: {e}"))
 }
 
 fn small_messages(talk: &mut Talk) -> Result<(), End> {
@@ -160,7 +204,7 @@ fn slow_reader(talk: &mut Talk) -> Result<(), End> {
             }
             (writing.is_finished() || since.elapsed() > STUCK).then_some(())
         });
-        let _ = SockRef::from(&talk.stream).set_recv_buffer_size(1 << 20);
+        let _ = talk.stream.set_recv_buffer_size(1 << 20);
         let read = talk.receive(SLOW);
         if read.is_err() {
             let _ = talk.stream.shutdown(Shutdown::Both); // The writer need not wait.
@@ -186,13 +230,13 @@ fn slow_reset(talk: &mut Talk) -> Result<(), End> {
 }
 
 fn reset_now(talk: &Talk) -> Result<(), End> {
-    let _ = SockRef::from(&talk.stream).set_linger(Some(Duration::ZERO));
+    let _ = talk.stream.set_linger(Some(Duration::ZERO));
     Ok(())
 }
 
 /// A connection to the server, and where in its stream each direction is.
 struct Talk {
-    stream: TcpStream,
+    stream: Socket,
     port: u16,
     sending: Pattern,
     receiving: Pattern,
@@ -200,7 +244,6 @@ struct Talk {
 
 impl Talk {
     fn begin(to: SocketAddr, seed: u64, narrow: bool) -> Result<Self, End> {
-        let early = |e| End::Early(format!("connect: {e}"));
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).map_err(early)?;
         if narrow {
             // So that a few hundred KiB fill what lies between: the kernel's buffers grow by segments.
@@ -210,18 +253,21 @@ impl Talk {
         socket
             .connect_timeout(&to.into(), PATIENCE)
             .map_err(early)?;
-        let stream = TcpStream::from(socket);
-        let _ = stream.set_nodelay(true);
+        let _ = socket.set_tcp_nodelay(true);
+        Ok(Self::over(socket, seed))
+    }
+
+    fn over(stream: Socket, seed: u64) -> Self {
         let _ = stream.set_read_timeout(Some(PATIENCE));
         let _ = stream.set_write_timeout(Some(PATIENCE));
-        let port = stream.local_addr().map_or(0, |addr| addr.port());
+        let local = stream.local_addr().ok().and_then(|addr| addr.as_socket());
         let (sending, receiving) = (Pattern::new(seed), Pattern::new(seed));
-        Ok(Self {
+        Self {
             stream,
-            port,
+            port: local.map_or(0, |addr| addr.port()),
             sending,
             receiving,
-        })
+        }
     }
 
     /// The same connection for another thread, which sends.
@@ -241,7 +287,7 @@ impl Talk {
 
     fn send(&mut self, n: u64) -> Result<(), End> {
         let bytes = self.sending.take(n as usize);
-        let sent = self.stream.write_all(&bytes);
+        let sent = (&self.stream).write_all(&bytes);
         sent.map_err(|e| self.ended("sending", &e))
     }
 
@@ -250,7 +296,7 @@ impl Talk {
         let end = self.receiving.position() + n;
         while self.receiving.position() < end {
             let most = room.len().min((end - self.receiving.position()) as usize);
-            match self.stream.read(&mut room[..most]) {
+            match (&self.stream).read(&mut room[..most]) {
                 Ok(0) => return Err(End::Early(format!("end of stream, {}", self.had()))),
                 Ok(got) => self.check(&room[..got])?,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
@@ -262,7 +308,7 @@ impl Talk {
 
     fn receive_to_the_end(&mut self, n: u64) -> Result<(), End> {
         self.receive(n)?;
-        match self.stream.read(&mut [0]) {
+        match (&self.stream).read(&mut [0]) {
             Ok(0) => Ok(()),
             Ok(_) => Err(End::Wrong(format!("more than was sent, {}", self.had()))),
             Err(e) => Err(self.ended("waiting for the end", &e)),
