@@ -187,3 +187,32 @@ fn an_end_of_stream_is_told_once_also_when_it_is_piped_and_unpiped() {
         }
     }
 }
+
+/// What a pipe was sending when it found the other side gone was counted nowhere, not even as
+/// unsent, and after `unpipe` it was missing in the input.
+#[test]
+fn what_a_pipe_has_read_for_one_that_is_gone_is_counted_as_unsent() {
+    let mut lost = 0;
+    for seed in util::seeds(40) {
+        let (sim, mut el) = sim_loop(SimOptions::kind(seed));
+        el.listen(util::sim::ADDR, &Default::default()).unwrap();
+        let (peer, one) = util::sim::open(&sim, &mut el);
+        let (gone, other) = util::sim::open(&sim, &mut el);
+        el.pipe(one, other).unwrap();
+        peer.send(&[7; 100]);
+        gone.reset();
+        let told: Vec<_> = (0..4).flat_map(|_| util::sim::turn(&mut el)).collect();
+        let read = el.counters().bytes_received;
+        let closed = Event::Closed {
+            conn: other,
+            reason: CloseReason::Reset,
+            unsent: read,
+        };
+        assert!(told.contains(&closed), "seed {seed}: {told:?}");
+        assert_eq!(el.buffered(), 0);
+        lost += read;
+    }
+    if std::env::var("ECHOLOOP_SEED").is_err() {
+        assert!(lost > 0, "the write never found it");
+    }
+}

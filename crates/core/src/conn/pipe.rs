@@ -300,18 +300,30 @@ impl<S: System> EventLoop<S> {
             return;
         };
         let taken = if conn.flags.may_write() {
-            self.send_direct(to, bytes).is_ok()
+            match self.send_direct(to, bytes).map_err(|e| e.kind()) {
+                // It broke of this send, so these are counted as unsent.
+                Err(ErrorKind::Closing) => self.wait_behind(to, bytes),
+                sent => sent.is_ok(),
+            }
         } else {
-            let pushed = conn.queue.push(bytes, &mut self.pool);
-            conn.queue_changed();
-            self.buffered += if pushed { bytes.len() } else { 0 };
-            pushed
+            self.wait_behind(to, bytes)
         };
         // One that died or broke of its send stays as it is.
         if !taken && !self.is_broken(to) {
             // The stream would have a hole.
             self.terminate(to, CloseReason::Error(Errno::NOMEM.raw_os_error()));
         }
+    }
+
+    /// Adds to what waits to be sent. False when there is no memory for it.
+    fn wait_behind(&mut self, to: u32, bytes: &[u8]) -> bool {
+        let Some(conn) = self.conns.get_mut(to) else {
+            return false;
+        };
+        let pushed = conn.queue.push(bytes, &mut self.pool);
+        conn.queue_changed();
+        self.buffered += if pushed { bytes.len() } else { 0 };
+        pushed
     }
 
     /// After bytes were sent on: holds their source back when there is no room for more.
