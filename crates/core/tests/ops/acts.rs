@@ -78,9 +78,10 @@ impl World<'_> {
         if self.sides[side].listener.is_none() || self.streams.len() >= MOST_STREAMS {
             return;
         }
-        let peer = self.sim.connect_to(self.sides[side].listens_at.as_str());
+        let at = self.sides[side].listens_at.clone();
+        let peer = self.sim.connect_to(at.as_str());
         let n = self.streams.len();
-        self.knocking.insert(peer.addr().to_string(), n);
+        self.knocking.insert(peer.addr().to_string(), (at, n));
         self.streams.push(Stream::new(n, Some(peer), At::Backlog));
     }
 

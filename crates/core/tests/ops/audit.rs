@@ -124,7 +124,10 @@ impl World<'_> {
 
     /// Everybody finishes or falls silent; then nothing is left, within the deadlines.
     pub(super) fn end(&mut self) {
-        let goes_on = self.below(2) == 0;
+        self.quiet = true;
+        if !self.abrupt {
+            self.fall_quiet();
+        }
         self.ending = true;
         self.sim.limit_sockets(None);
         for stream in &mut self.streams {
@@ -137,7 +140,7 @@ impl World<'_> {
             self.note_shut_down(side);
         }
         for turn in 0.. {
-            if goes_on {
+            if !self.silent {
                 (0..self.streams.len()).for_each(|n| self.peer_receives(n, usize::MAX));
             }
             for side in 0..self.sides.len() {

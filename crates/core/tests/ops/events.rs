@@ -58,7 +58,7 @@ impl World<'_> {
             self.meet_peers();
             let Some(event) = event else { break };
             self.told(side, event);
-            if !self.ending && !self.bytes.is_empty() {
+            if !self.quiet && !self.bytes.is_empty() {
                 for _ in 0..self.below(4).saturating_sub(1) {
                     self.act_in_handler(side);
                 }
@@ -145,7 +145,7 @@ impl World<'_> {
         let mut view = loose.el.conn(conn).expect("it was told just now");
         let peer = view.peer_addr().to_string();
         let n = self.knocking.remove(&peer);
-        let n = n.unwrap_or_else(|| panic!("{peer} was accepted twice"));
+        let (_, n) = n.unwrap_or_else(|| panic!("{peer} was accepted twice"));
         view.set_user_data(n as u64);
         assert!(!self.gone.contains(&conn), "a handle was used before");
         assert!(loose.conns.insert(conn, n).is_none());
@@ -206,7 +206,7 @@ impl World<'_> {
         assert!(!unread.is_empty(), "stream {n}: data without a byte");
         self.streams[n].check_unread(unread);
         let all = usize::MAX;
-        if self.ending {
+        if self.quiet {
             return self.consume(side, n, conn, all);
         }
         let half = unread.len() / 2;

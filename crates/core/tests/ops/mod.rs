@@ -4,13 +4,14 @@
 //! The rule: all that happens follows from the bytes, and any bytes mean something; so a fuzzer, a
 //! kept corpus and a seed all drive the same thing. `world` says what there is; `acts`, `conns` and
 //! `others` what is done; `streams` which bytes are owed to whom; `events` what may be told; `audit`
-//! what must hold between turns and at the end. A broken promise is a panic that names it.
+//! what must hold between turns and at the end; `quiet` what must not get stuck. A broken promise is a panic that names it.
 
 mod acts;
 mod audit;
 mod conns;
 mod events;
 mod others;
+mod quiet;
 mod streams;
 mod world;
 

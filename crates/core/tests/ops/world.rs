@@ -83,8 +83,8 @@ pub(super) struct World<'a> {
     pub(super) streams: Vec<Stream>,
     /// Ends of connects that were not the first of their name.
     pub(super) strangers: Vec<Peer>,
-    /// Who knocked and was not accepted yet, by the address of the peer.
-    pub(super) knocking: HashMap<String, usize>,
+    /// Who knocked and was not accepted yet, by the address of the peer, and where.
+    pub(super) knocking: HashMap<String, (String, usize)>,
     pub(super) conn: ConnOptions,
     pub(super) loop_options: LoopOptions,
     pub(super) habits: Habits,
@@ -92,6 +92,12 @@ pub(super) struct World<'a> {
     pub(super) gone: HashSet<ConnId>,
     /// Bytes that loops have sent that live no more.
     pub(super) sent_by_dropped: Option<u64>,
+    /// All ends while much is on its way.
+    pub(super) abrupt: bool,
+    /// In the end no peer takes anything more.
+    pub(super) silent: bool,
+    /// Handlers consume what comes, and do nothing else.
+    pub(super) quiet: bool,
     pub(super) ending: bool,
 }
 
@@ -134,14 +140,15 @@ impl<'a> World<'a> {
             slow_handler: [None, Some(Duration::MAX)][dial(2)],
             ..LoopOptions::default()
         };
-        let habits = dial(64);
+        let dials = dial(256);
         let habits = Habits {
-            rearm: habits & 1 != 0,
-            reconnect: habits & 2 != 0,
-            repost: habits & 4 != 0,
-            chatter: habits & 8 != 0,
-            echo: habits & 16 != 0,
+            rearm: dials & 1 != 0,
+            reconnect: dials & 2 != 0,
+            repost: dials & 4 != 0,
+            chatter: dials & 8 != 0,
+            echo: dials & 16 != 0,
         };
+        let (abrupt, silent) = (dials & 32 != 0, dials & 64 != 0);
         let sim = Sim::new(sim_options);
         let mut world = Self {
             bytes,
@@ -155,6 +162,9 @@ impl<'a> World<'a> {
             words: 0,
             gone: HashSet::new(),
             sent_by_dropped: Some(0),
+            abrupt,
+            silent,
+            quiet: false,
             ending: false,
             sim,
         };
