@@ -33,6 +33,10 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    pub(super) fn resume(&self, el: &mut EventLoop<Sim>) {
+        el.udp(self.id).expect("it lives").resume();
+    }
+
     pub(super) fn queued(&self, el: &mut EventLoop<Sim>) -> usize {
         el.udp(self.id).map_or(0, |view| view.queued())
     }

@@ -23,6 +23,9 @@ impl World<'_> {
             for id in side.conns.keys() {
                 side.el.conn(*id).expect("it lives").resume();
             }
+            for socket in &side.sockets {
+                socket.resume(&mut side.el);
+            }
         }
         let (mut before, mut since) = (0, 0);
         // With the smallest of buffers a long queue takes longer than anybody waits here.
