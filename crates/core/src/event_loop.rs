@@ -373,7 +373,8 @@ impl<S: System> EventLoop<S> {
             + self.signals.slots.len()
     }
 
-    /// Bytes queued and unread in all connections together.
+    /// Bytes queued and unread in all connections together, and what waits in UDP sockets: 64 for
+    /// each datagram beside its bytes.
     #[must_use]
     pub fn buffered(&self) -> usize {
         self.buffered
