@@ -84,7 +84,8 @@ impl<S: System> EventLoop<S> {
         let within = within.unwrap_or(conn.options.close_timeout);
         // The handler may have taken its time since the turn began.
         let now = self.sys.now();
-        let ends_by = after(now, within);
+        // Never `NEVER`, which is for a peer that is owed its bytes and may be ended by another.
+        let ends_by = after(now, within).min(NEVER - 1);
         if conn.flags.any(Flags::CLOSING) {
             conn.ends_by = conn.ends_by.min(ends_by);
             return self.arm(slot);
