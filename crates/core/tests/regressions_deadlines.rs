@@ -49,3 +49,31 @@ fn a_lifetime_ends_a_close_without_an_end_only_once() {
         "{ended:?}"
     );
 }
+
+/// The loop around was woken for tokens that nobody waited for any more.
+#[test]
+fn a_rate_that_is_removed_wakes_nobody() {
+    let options = ConnOptions {
+        receive_rate: Some(Rate {
+            bytes_per_second: 1000,
+            burst: 100,
+        }),
+        ..ConnOptions::default()
+    };
+    let (sim, mut el) = sim_loop(options);
+    let (peer, conn) = open(&sim, &mut el);
+    el.nest();
+    peer.send(&[1; 500]);
+    for _ in 0..3 {
+        for event in turn(&mut el) {
+            if let Event::Data { conn } = event {
+                el.conn(conn).unwrap().consume(usize::MAX);
+            }
+        }
+    }
+    let mut view = el.conn(conn).unwrap();
+    view.pause();
+    view.set_receive_rate(None);
+    sim.advance(SECOND);
+    assert!(!sim.readable(), "it is paused and has no rate");
+}

@@ -254,6 +254,7 @@ impl<S: System> Connection<'_, S> {
             (None, Some(_)) => {} // It is made, full, by the first read.
             (_, None) => el.end_rate(slot),
         }
+        el.changed();
         el.requeue(slot);
     }
 }
