@@ -77,3 +77,41 @@ fn a_rate_that_is_removed_wakes_nobody() {
     sim.advance(SECOND);
     assert!(!sim.readable(), "it is paused and has no rate");
 }
+
+/// A side that was held back by the budget, for the sake of the other, was closed as idle while its
+/// bytes waited.
+#[test]
+fn a_piped_side_that_the_budget_holds_back_is_no_idler_than_the_other() {
+    let budget = LoopOptions {
+        memory_budget: 20_000,
+        ..LoopOptions::default()
+    };
+    let idle = ConnOptions {
+        idle_timeout: Some(SECOND),
+        ..ConnOptions::default()
+    };
+    let (sim, mut el) = simulated(10_000, budget, idle);
+    let (client, near) = open(&sim, &mut el);
+    let (_other, hog) = open(&sim, &mut el);
+    el.conn(hog).unwrap().set_idle_timeout(None);
+    let free = ConnectOptions::default();
+    let far = el.connect("10.0.0.9:9", &free).unwrap();
+    turn(&mut el);
+    let server = sim.connected_peer().unwrap();
+    el.pipe(near, far).unwrap();
+    el.send(hog, &[0; 29_000]).unwrap(); // Never read: from now on all is near the budget.
+    for _ in 0..4 {
+        client.send(&[1; 10_000]);
+        turn(&mut el);
+    }
+    assert!(el.counters().budget_pauses > 0);
+    assert!(client.unread() > 0);
+    for _ in 0..8 {
+        sim.advance(SECOND / 2);
+        assert!(!server.receive(100).is_empty());
+        for event in turn(&mut el) {
+            assert!(!matches!(event, Event::Closed { .. }), "{event:?}");
+        }
+        assert!(client.unread() > 0, "it is held back all the time");
+    }
+}

@@ -110,7 +110,7 @@ impl<S: System> EventLoop<S> {
         if conn.flags.any(Flags::FLUSH) {
             conn.progress_at = self.now; // Likewise for room to send.
         }
-        if conn.flags.any(Flags::HELD) && conn.flags.any(Flags::PIPED) {
+        if conn.flags.any(Flags::HELD | Flags::STARVED) && conn.flags.any(Flags::PIPED) {
             self.held_is_not_idle(slot);
         }
         let Some(conn) = self.conns.get_mut(slot) else {
