@@ -115,3 +115,40 @@ fn a_piped_side_that_the_budget_holds_back_is_no_idler_than_the_other() {
         assert!(client.unread() > 0, "it is held back all the time");
     }
 }
+
+/// An end of stream that was read for nobody did not count as a first byte, and last words on their
+/// way to who had sent it were lost.
+#[test]
+fn an_end_of_stream_beside_last_words_is_heard() {
+    let first = ConnOptions {
+        first_byte_timeout: Some(SECOND),
+        ..ConnOptions::default()
+    };
+    let slow = ConnectOptions {
+        conn: ConnOptions {
+            receive_rate: Some(Rate {
+                bytes_per_second: 1000,
+                burst: 100,
+            }),
+            ..ConnOptions::default()
+        },
+        ..ConnectOptions::default()
+    };
+    let (sim, mut el) = sim_loop(first);
+    let (client, near) = open(&sim, &mut el);
+    let far = el.connect("10.0.0.9:9", &slow).unwrap();
+    turn(&mut el);
+    let server = sim.connected_peer().unwrap();
+    server.send(&[2; 5000]);
+    server.hang_up();
+    el.send(far, b"found by a write").unwrap();
+    el.pipe(near, far).unwrap();
+    client.finish();
+    let mut got = 0;
+    for _ in 0..1000 {
+        el.poll(Some(SECOND / 50)).unwrap();
+        while el.next_event().is_some() {}
+        got += client.receive(9999).len();
+    }
+    assert_eq!(got, 5000);
+}

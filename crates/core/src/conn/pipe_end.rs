@@ -76,6 +76,7 @@ impl<S: System> EventLoop<S> {
             Err(Errno::INTR) => {}
             Ok(0) | Err(_) if conn.flags.any(Flags::BROKEN) => self.broken_ends(slot),
             Ok(0) => {
+                conn.heard();
                 conn.flags.clear(Flags::READABLE);
                 conn.flags.set(Flags::EOF);
             }
