@@ -41,8 +41,6 @@ impl Flags {
     pub(crate) const PARKED: Self = Self(1 << 15);
     /// Reading is paused for a queue that is too long: its own, or that of the one it is piped to.
     pub(crate) const HELD: Self = Self(1 << 13);
-    /// Closing, flushed, and waiting for the peer to finish.
-    pub(crate) const LINGERING: Self = Self(1 << 11);
     /// The kernel has refused bytes since the queue was empty.
     pub(crate) const STALLED: Self = Self(1 << 25);
     /// The handler of its next event is to be timed, so that event comes the long way.
@@ -95,7 +93,6 @@ impl Flags {
         Self::QUEUED,
         Self::PARKED,
         Self::HELD,
-        Self::LINGERING,
         Self::STALLED,
         Self::TIMED,
         Self::CONNECTING,
@@ -158,6 +155,13 @@ impl Flags {
     #[inline]
     pub(crate) fn just_read(self) -> bool {
         self.0 & (Self::NOT_PLAIN.0 | Self::READABLE.0) == Self::READABLE.0
+    }
+
+    /// Closing, flushed, and waiting for the peer to finish.
+    #[inline]
+    pub(crate) fn lingers(self) -> bool {
+        let both = Self::CLOSING.0 | Self::FINISHED.0;
+        self.0 & both == both
     }
 
     /// Sends are taken, nothing waits before them, and the kernel takes them too as far as is

@@ -146,10 +146,6 @@ impl<S: System> EventLoop<S> {
         let Some(socket) = conn.socket.as_ref() else {
             return;
         };
-        if conn.flags.any(Flags::LINGERING) {
-            return;
-        }
-        conn.flags.set(Flags::LINGERING);
         if !conn.flags.any(Flags::FINISHED) {
             conn.flags.set(Flags::FINISHED);
             if self.sys.shutdown_write(socket).is_err() {
@@ -177,7 +173,7 @@ impl<S: System> EventLoop<S> {
         let Some(socket) = conn.socket.as_ref() else {
             return;
         };
-        if !conn.flags.any(Flags::LINGERING) {
+        if !conn.flags.lingers() {
             return;
         }
         for _ in 0..DISCARDS {

@@ -215,7 +215,7 @@ impl<K> Conn<K> {
     pub(crate) fn wants_read(&self) -> bool {
         // Closing reads only to see the peer finish.
         let wanted = if self.flags.any(Flags::CLOSING) {
-            self.flags.any(Flags::LINGERING)
+            self.flags.lingers()
         } else {
             !self.flags.any(Flags::NO_READ)
         };

@@ -13,10 +13,9 @@ use crate::turn::Current;
 use crate::{ConnId, ListenerId};
 
 /// What to call the flags that say why a connection does what it does, or does nothing.
-const STATES: [(Flags, &str); 20] = [
+const STATES: [(Flags, &str); 19] = [
     (Flags::EOF, "half-closed by the peer"),
     (Flags::FINISHED, "half-closed here"),
-    (Flags::LINGERING, "waiting for the peer to finish"),
     (Flags::BROKEN, "read to the end after a failed write"),
     (Flags::PAUSED, "paused"),
     (Flags::PIPED, "piped"),
@@ -96,6 +95,9 @@ fn write_state<K>(out: &mut String, conn: &Conn<K>) -> fmt::Result {
     for (_, state) in STATES.iter().filter(|(flags, _)| conn.flags.any(*flags)) {
         write!(out, ", {state}")?;
     }
+    if conn.flags.lingers() {
+        out.write_str(", waiting for the peer to finish")?;
+    }
     Ok(())
 }
 
@@ -106,7 +108,7 @@ fn deadline_name<K>(conn: &Conn<K>, kind: DeadlineKind) -> &'static str {
         DeadlineKind::FirstByte => "first-byte timeout",
         DeadlineKind::Lifetime => "end of its lifetime",
         DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => "connect timeout",
-        DeadlineKind::End if conn.flags.any(Flags::LINGERING) => "end of lingering",
+        DeadlineKind::End if conn.flags.lingers() => "end of lingering",
         DeadlineKind::End => "close timeout",
     }
 }
