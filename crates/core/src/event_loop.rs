@@ -119,6 +119,8 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) accepting: VecDeque<u32>,
     /// What this turn may still hand out.
     pub(crate) left: Left,
+    /// Turns in a row whose wait may have left reports behind.
+    pub(crate) full_waits: usize,
     /// Listeners that wait for a descriptor to be free.
     pub(crate) starved_listeners: usize,
     /// Connects that wait for a descriptor or a port, first come first served.
@@ -162,8 +164,7 @@ impl EventLoop<Os> {
     /// The system's, when the selector can't be opened (`EMFILE`, `ENOMEM`);
     /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live.
     pub fn new(options: LoopOptions) -> Result<Self, Error> {
-        let sys = Os::new(options.events_per_turn.clamp(1, 1 << 16))
-            .map_err(|e| Error::os("create loop", e))?;
+        let sys = Os::new(options.reports()).map_err(|e| Error::os("create loop", e))?;
         Self::with_system(sys, options)
     }
 }
@@ -174,8 +175,9 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live.
-    pub fn with_system(mut sys: S, options: LoopOptions) -> Result<Self, Error> {
+    pub fn with_system(mut sys: S, mut options: LoopOptions) -> Result<Self, Error> {
         let id = handle::claim_loop()?;
+        options.events_per_turn = options.reports();
         if let Some(resolver) = &options.resolver {
             sys.use_resolver(resolver);
         }
@@ -214,6 +216,7 @@ impl<S: System> EventLoop<S> {
             starved: Vec::new(),
             accepting: VecDeque::new(),
             left: Left::A_TURN,
+            full_waits: 0,
             starved_listeners: 0,
             starved_connects: VecDeque::new(),
             connect_retry: DeadlineId::NONE,
@@ -269,6 +272,11 @@ impl<S: System> EventLoop<S> {
         }
         self.now = self.sys.now();
         self.counters.turns += 1;
+        if self.ready.len() < self.options.events_per_turn {
+            self.full_waits = 0;
+        } else {
+            self.put_off_deadlines();
+        }
         self.handing_out = true;
         self.turn_begins();
         Ok(())

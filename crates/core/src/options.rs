@@ -41,6 +41,13 @@ pub struct LoopOptions {
     pub resolver: Option<Resolver>,
 }
 
+impl LoopOptions {
+    /// [`events_per_turn`](Self::events_per_turn) within its bounds.
+    pub(crate) fn reports(&self) -> usize {
+        self.events_per_turn.clamp(1, 1 << 16)
+    }
+}
+
 impl Default for LoopOptions {
     fn default() -> Self {
         Self {

@@ -111,6 +111,21 @@ impl<S: System> EventLoop<S> {
         self.left = Left::A_TURN;
     }
 
+    /// The wait was full, so reports may be left behind. Who is due is not ended before all had room
+    /// to be told: what came in time is not to find its connection closed as idle.
+    #[cold]
+    pub(crate) fn put_off_deadlines(&mut self) {
+        let sockets = self.conns.len() + self.listeners.len() + self.attempts.len();
+        let others = self.udps.len() + self.watches.slots.len();
+        let most = sockets + others + 3; // Waker, alarm and signals.
+        self.full_waits += 1;
+        if self.full_waits * self.options.events_per_turn <= most {
+            self.left.deadlines = 0;
+        } else {
+            self.full_waits = 0;
+        }
+    }
+
     /// The next event if it is [`Event::Data`] and can be had the short way, as nearly always.
     ///
     /// Otherwise `None`, and [`next_event`](Self::next_event) has the next event, if there is any.
