@@ -197,6 +197,22 @@ mod tests {
         assert_eq!(pool.kept(), (4096, 4096));
     }
 
+    /// The nothing that an empty buffer owns was given to the pool each time it was filled. There it
+    /// stayed for good, and hid the memory beneath it.
+    #[test]
+    fn buffers_that_fill_and_empty_use_the_same_memory_again() {
+        let (mut buffers, mut pool) = ([(); 3].map(|()| Buffer::default()), Pool::default());
+        for size in [100, 100_000].repeat(100) {
+            for buffer in &mut buffers {
+                assert!(buffer.push(&vec![1; size], &mut pool));
+            }
+            for buffer in &mut buffers {
+                buffer.clear(&mut pool);
+            }
+        }
+        assert_eq!(pool.pieces(), 6);
+    }
+
     #[test]
     fn a_queue_that_never_empties_does_not_grow() {
         let (mut buffer, mut pool) = (Buffer::default(), Pool::default());

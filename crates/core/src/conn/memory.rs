@@ -116,7 +116,7 @@ impl Pool {
     /// Keeps the memory, or frees it.
     pub(crate) fn give(&mut self, mut memory: Memory) {
         let size = memory.capacity();
-        if size > POOLED_MAX || self.kept + size > POOL_KEEPS {
+        if size == 0 || size > POOLED_MAX || self.kept + size > POOL_KEEPS {
             return;
         }
         let free = match &mut memory {
@@ -135,5 +135,11 @@ impl Pool {
     pub(crate) fn kept(&self) -> (usize, usize) {
         let all = self.allocated.iter().chain(&self.mapped);
         (self.kept, all.map(Memory::capacity).sum())
+    }
+
+    /// How many pieces it keeps.
+    #[cfg(test)]
+    pub(crate) fn pieces(&self) -> usize {
+        self.allocated.len() + self.mapped.len()
     }
 }
