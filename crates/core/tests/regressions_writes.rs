@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use echoloop_core::{CloseReason, ConnId, ConnOptions, ErrorKind, Event, EventLoop, LoopOptions};
-use util::real::{Real, write_some};
+use util::real::{PATIENCE, Real, write_some};
 
 const LAST_WORDS: &[u8] = b"413 too much\r\n";
 
@@ -246,4 +246,24 @@ fn a_peer_that_does_not_get_all_sees_a_reset_and_no_end() {
         };
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     }
+}
+
+/// At the end of the loop it was no different.
+#[test]
+fn a_loop_that_is_dropped_resets_a_peer_that_does_not_get_all() {
+    let mut real = Real::new(ConnOptions::default());
+    let (mut peer, conn) = real.pair();
+    peer.set_nonblocking(false).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    real.el.send(conn, &vec![0; 20 << 20]).unwrap();
+    assert!(real.el.conn(conn).unwrap().queued() > 0);
+    drop(real);
+    let error = loop {
+        match peer.read(&mut [0; 65_536]) {
+            Ok(0) => panic!("an end of stream after a part of it"),
+            Ok(_) => {}
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }

@@ -193,7 +193,8 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// At the end of the loop: offers the kernel once more all that waits.
+    /// At the end of the loop: offers the kernel once more all that waits. A peer that does not get
+    /// all of it is reset, or it would take a part for the whole.
     pub(crate) fn flush_all(&mut self) {
         for slot in 0..self.conns.end() {
             if let Some(conn) = self.conns.get_mut(slot)
@@ -201,6 +202,9 @@ impl<S: System> EventLoop<S> {
             {
                 conn.flags.set(Flags::WRITABLE);
                 self.flush(slot);
+                if self.conns.get(slot).is_some_and(|c| !c.queue.is_empty()) {
+                    self.terminate(slot, CloseReason::ShutDown);
+                }
             }
         }
     }
