@@ -1,6 +1,6 @@
 //! Texts of addresses in and out: what fuzzing has kept, and texts by seed.
 //!
-//! The fuzz target of the same name runs the same code (`fuzz/fuzz_targets/addr_text.rs`).
+//! The fuzz target of the same name runs the same code (`crates/fuzz/fuzz_targets/addr_text.rs`).
 
 #[path = "ops/addr_text.rs"]
 mod addr_text;
@@ -23,6 +23,6 @@ fn what_parses_comes_out_as_it_went_in_and_what_does_not_says_why() {
 
 #[test]
 fn what_fuzzing_has_kept_comes_out_as_it_went_in() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/addr_text");
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/addr_text");
     assert!(util::corpus::each_input(corpus, addr_text::run) > 0);
 }

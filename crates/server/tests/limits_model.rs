@@ -18,7 +18,7 @@ fn limits_and_drains_are_what_the_model_says() {
 
 #[test]
 fn what_fuzzing_has_kept_is_what_the_model_says() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/server_ops");
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/server_ops");
     let files = std::fs::read_dir(corpus).unwrap();
     let mut inputs: Vec<_> = files.map(|file| file.unwrap().path()).collect();
     inputs.sort();

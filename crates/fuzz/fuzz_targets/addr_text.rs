@@ -5,7 +5,7 @@
 
 #![no_main]
 
-#[path = "../../crates/core/tests/ops/addr_text.rs"]
+#[path = "../../core/tests/ops/addr_text.rs"]
 mod addr_text;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| addr_text::run(bytes));

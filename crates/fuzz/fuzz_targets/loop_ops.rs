@@ -4,7 +4,7 @@
 
 #![no_main]
 
-#[path = "../../crates/core/tests/ops/mod.rs"]
+#[path = "../../core/tests/ops/mod.rs"]
 mod ops;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ops::run(bytes));

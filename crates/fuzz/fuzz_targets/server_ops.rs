@@ -5,7 +5,7 @@
 
 #![no_main]
 
-#[path = "../../crates/server/tests/ops/mod.rs"]
+#[path = "../../server/tests/ops/mod.rs"]
 mod ops;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| ops::run(bytes));
