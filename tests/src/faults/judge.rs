@@ -25,6 +25,8 @@ pub struct Verdict {
     pub outcome: Outcome,
     /// How often the call was made in all.
     pub seen: u64,
+    /// Its descriptors when it served nobody any more.
+    pub descriptors: usize,
 }
 
 /// What a failed call came to.
@@ -53,7 +55,8 @@ pub enum Outcome {
 /// The rule that was broken, in words. With it come the lines that the server has printed.
 pub fn judge(injection: Injection, row: &Row, base: usize) -> Result<Verdict, String> {
     let mut server = Injected::start(injection, row);
-    let mut outcome = observe(&mut server, injection, row, base);
+    let mut descriptors = 0;
+    let mut outcome = observe(&mut server, injection, row, base, &mut descriptors);
     if outcome.is_err() && row.may_die && without_memory(&mut server) {
         outcome = Ok(Outcome::OutOfMemory);
     }
@@ -62,6 +65,7 @@ pub fn judge(injection: Injection, row: &Row, base: usize) -> Result<Verdict, St
         Ok(outcome) => Ok(Verdict {
             outcome,
             seen: log.seen.unwrap_or(0),
+            descriptors,
         }),
         Err(broken) => {
             let hits: Vec<_> = log.hits.iter().take(20).collect();
@@ -77,6 +81,7 @@ fn observe(
     injection: Injection,
     row: &Row,
     base: usize,
+    descriptors: &mut usize,
 ) -> Result<Outcome, String> {
     let mut told = Vec::new();
     if !serves(server, &mut told) {
@@ -98,9 +103,21 @@ fn observe(
     }
     let all_back = within(PATIENCE, || (server.descriptors()? <= base).then_some(()));
     all_back.ok_or_else(|| format!("{:?} descriptors, not {base}", server.descriptors()))?;
-    spins(server)?;
+    *descriptors = server.descriptors().unwrap_or(0);
+    if base == usize::MAX {
+        // The last client's connection may take a moment to be gone.
+        throughout("time passes", IDLE, || {
+            *descriptors = server.descriptors().unwrap_or(0).min(*descriptors);
+            true
+        });
+    }
     // One that is connected when the server drains is told the end, having sent nothing more.
-    told.push(workload::through(server.address, || server.terminate()));
+    let mut idle = Ok(());
+    told.push(workload::through(server.address, || {
+        idle = spins(server);
+        server.terminate();
+    }));
+    idle?;
     let status = server.wait(PATIENCE).ok_or("SIGTERM does not end it")?;
     // Code 3 tells of bytes that the drain lost.
     if !(status.success() || row.may_end && status.code() == Some(3)) {
@@ -218,17 +235,8 @@ pub struct Reference {
 /// As [`judge`].
 pub fn reference(row: &Row) -> Result<Reference, String> {
     let never = Injection::of(row.call, row.errors[0], u64::MAX, 1);
-    let mut server = Injected::start(never, row);
-    if !serves(&mut server, &mut Vec::new()) {
-        return Err(format!("it does not serve: {:?}", server.stderr()));
-    }
-    // The client's connection may take a moment to be gone.
-    let mut descriptors = usize::MAX;
-    throughout("the server lives", IDLE, || {
-        descriptors = descriptors.min(server.descriptors().unwrap_or(descriptors));
-        server.ended().is_none()
-    });
-    drop(server);
-    let seen = judge(never, row, descriptors)?.seen;
+    let Verdict {
+        seen, descriptors, ..
+    } = judge(never, row, usize::MAX)?;
     Ok(Reference { seen, descriptors })
 }

@@ -75,6 +75,7 @@ const fn of(descriptors: (u32, u32), call: &'static str, errors: &'static [&'sta
 const fn ends(call: &'static str, errors: &'static [&'static str]) -> Row {
     Row {
         may_end: true,
+        in_a_row: 40, // Each ends a client.
         ..unnoticed(call, errors)
     }
 }
