@@ -338,10 +338,8 @@ impl<S: System> Server<S> {
         if let Some(tick) = self.tick.take() {
             let _ = self.el.cancel_timer(tick);
         }
-        if let Some(seat) = &self.seat {
-            seat.drains(grace);
-        }
-        let grace = match grace {
+        let agreed = self.seat.as_ref().map(|seat| seat.drains(grace));
+        let grace = match agreed.unwrap_or(grace) {
             Duration::ZERO => None,
             // Without room for a timer there is no grace.
             grace => self.el.add_timer(TimerSpec::after(grace)).ok(),

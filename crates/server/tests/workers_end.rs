@@ -129,6 +129,48 @@ fn a_stop_of_each_worker_by_itself_is_one_stop() {
 }
 
 #[test]
+fn a_stop_of_each_worker_ends_the_grace_that_a_hook_gave() {
+    let (mut team, _) = Team::start(Server::builder(), 2, Spread::Fewest);
+    let mut clients = team.served(4);
+    // As a restart has it: each is told that it was replaced.
+    for worker in 0..2 {
+        team.workers.remote(worker).unwrap().post(1).unwrap();
+    }
+    team.hear(2, |told| matches!(told, Told::Post(_, 1)));
+    for client in &mut clients {
+        echoes(client, b"served on");
+    }
+    for worker in 0..2 {
+        team.workers.remote(worker).unwrap().stop().unwrap();
+    }
+    for client in &mut clients {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the grace is over");
+    }
+    drop(clients);
+    assert_eq!(team.workers.join().unwrap().closed_clean, 4);
+}
+
+#[test]
+fn workers_whose_hooks_drain_at_the_same_time_have_one_grace() {
+    let (mut team, gate) = Team::start(Server::builder(), 2, Spread::Fewest);
+    let clients = team.served(4);
+    hold(&team, 1);
+    let busy = team.workers.remote(1).unwrap();
+    // In one turn with a word that holds it: it does not see before that the other drains.
+    busy.post(7).unwrap();
+    busy.post(1).unwrap();
+    gate.send(()).unwrap();
+    team.hear(1, |told| *told == Told::Post(1, 7));
+    team.workers.remote(0).unwrap().post(0).unwrap();
+    team.hear(2, |told| matches!(told, Told::Close(0, _)));
+    gate.send(()).unwrap();
+    for mut client in clients {
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the first said: none");
+    }
+    assert_eq!(team.workers.join().unwrap().closed_clean, 4);
+}
+
+#[test]
 fn a_hook_of_one_worker_drains_all() {
     for worker in [0, 1] {
         let (mut team, _) = Team::start(Server::builder(), 2, Spread::Fewest);

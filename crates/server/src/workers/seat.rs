@@ -18,8 +18,8 @@ pub(crate) struct Seat {
     me: usize,
     /// The listeners whose connections are spread over all workers.
     spread: Vec<ListenerId>,
-    /// How far the stops that came to this loop by its `Remote` lead.
-    stopped: Phase,
+    /// How many stops came to this loop by its `Remote`.
+    stops: usize,
     /// The last question for figures that was answered.
     answered: u64,
     /// Connections lost on arrival that are taken off the count.
@@ -32,7 +32,7 @@ impl Seat {
             team,
             me,
             spread,
-            stopped: Phase::Serving,
+            stops: 0,
             answered: 0,
             lost: 0,
         }
@@ -101,17 +101,19 @@ impl Seat {
     /// This loop was stopped by its own `Remote`. A program that stops each of the loops stops the
     /// workers once, so only stops of one loop add up.
     pub(crate) fn stop(&mut self) {
-        self.stopped = self.team.after(self.stopped);
-        self.team.raise(self.stopped);
+        self.stops += 1;
+        self.team.nth_stop(self.stops);
     }
 
-    /// This worker drains, with this grace, and its listeners are closed: so do all.
-    pub(crate) fn drains(&self, grace: Duration) {
-        self.team.set_grace(grace);
+    /// This worker drains, and its listeners are closed: so do all. Answers the grace of the first
+    /// that did, or takes this one for all.
+    pub(crate) fn drains(&self, grace: Duration) -> Duration {
+        let grace = self.team.agree_on_grace(grace);
         if self.me == ACCEPTOR {
             self.team.seal();
         }
         self.team.raise(Phase::Draining);
+        grace
     }
 
     /// Whether a drain leaves nothing to wait for: no connection is here or on its way.

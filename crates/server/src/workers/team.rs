@@ -46,6 +46,8 @@ pub(crate) struct Team {
     /// The user data of a connection on its way from the acceptor, which no program knows.
     pub(crate) mark: u64,
     phase: AtomicU8,
+    /// The most stops that came to any one loop by its `Remote`.
+    stops: AtomicUsize,
     /// Of a drain for which nobody says another.
     policy_grace: Duration,
     /// Of the drain, once one has begun.
@@ -84,6 +86,7 @@ impl Team {
             remotes,
             mark,
             phase: AtomicU8::new(0),
+            stops: AtomicUsize::new(0),
             policy_grace,
             grace: OnceLock::new(),
             sealed: AtomicBool::new(false),
@@ -127,9 +130,9 @@ impl Team {
         Phase::of(self.phase.load(Ordering::Relaxed))
     }
 
-    /// All drain with this grace, unless they drain already.
-    pub(crate) fn set_grace(&self, grace: Duration) {
-        let _ = self.grace.set(grace);
+    /// All drain with this grace, unless another was agreed on before; answers which it is.
+    pub(crate) fn agree_on_grace(&self, grace: Duration) -> Duration {
+        *self.grace.get_or_init(|| grace)
     }
 
     pub(crate) fn grace(&self) -> Duration {
@@ -154,8 +157,15 @@ impl Team {
         }
     }
 
+    /// The n-th stop of one loop: it counts unless another loop was stopped so often already.
+    pub(crate) fn nth_stop(&self, n: usize) {
+        if self.stops.fetch_max(n, Ordering::Relaxed) < n {
+            self.stop();
+        }
+    }
+
     /// What a stop leads to. Without a grace there is none to end.
-    pub(crate) fn after(&self, phase: Phase) -> Phase {
+    fn after(&self, phase: Phase) -> Phase {
         match phase {
             Phase::Serving => Phase::Draining,
             Phase::Draining if !self.grace().is_zero() => Phase::Closing,

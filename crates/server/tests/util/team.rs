@@ -140,6 +140,7 @@ impl Hooks for Desk {
         self.tell(Told::Post(self.worker, word));
         match word {
             0 => cx.drain(),
+            1 => cx.drain_with_grace(10 * PATIENCE),
             7 => drop(self.gate.lock().unwrap().recv_timeout(PATIENCE)),
             _ => {}
         }
