@@ -9,7 +9,7 @@ use std::thread;
 use echoloop_server::Remote;
 
 use crate::console::complain;
-use crate::restart::{self, Exchange};
+use crate::restart::Exchange;
 use crate::signals;
 use crate::watched::DUMP;
 
@@ -31,7 +31,7 @@ impl Loops {
 
 impl signals::Target for Loops {
     fn drain(&self) -> bool {
-        restart::stopping(); // First: this process may end at once.
+        self.exchange.stop(); // First: this process may end at once.
         let stopped: Vec<_> = self.remotes.iter().map(Remote::stop).collect();
         stopped.iter().any(Result::is_ok)
     }

@@ -2,15 +2,15 @@
 //! and stops accepting when the new one is ready.
 //!
 //! The rule: until the successor has said that it serves, nothing here has changed; if it fails,
-//! this process goes on. The sockets travel as a service manager passes them (sd_listen_fds(3)),
+//! this process goes on, and if this one is stopped meanwhile, both end. The sockets travel as a service manager passes them (sd_listen_fds(3)),
 //! and with them the end of a pipe, by its name: a byte in it says "I serve", its end without one
 //! says that the successor is gone. Service managers are told by sd_notify(3).
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::process::Command;
+use std::process::{Child, Command};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -79,36 +79,45 @@ impl Heritage {
     }
 }
 
-/// Tells the service manager, if there is one, that this process drains.
-pub(crate) fn stopping() {
-    tell_manager(NotifyState::Stopping);
-}
-
 /// What the loops of this process do for a restart.
 pub(crate) struct Exchange {
     /// How long those who are connected are served on.
     grace: Duration,
-    answers: Mutex<Option<Sender<Shared>>>,
+    /// Whom each loop is to answer, once.
+    askers: Vec<Mutex<Option<Sender<Shared>>>>,
+    progress: Mutex<Progress>,
 }
 
 type Shared = Result<Vec<OwnedFd>, Error>;
 
+/// How far this process is on its way to its end.
+#[derive(Default)]
+struct Progress {
+    /// The process that is to replace this one and does not serve yet.
+    starting: Option<Child>,
+    /// It does now.
+    replaced: bool,
+    /// This process was told to end: it starts no other any more.
+    stopped: bool,
+}
+
 impl Exchange {
-    pub(crate) fn new(grace: Duration) -> Self {
+    pub(crate) fn new(loops: usize, grace: Duration) -> Self {
         Self {
             grace,
-            answers: Mutex::default(),
+            askers: (0..loops).map(|_| Mutex::default()).collect(),
+            progress: Mutex::default(),
         }
     }
 
-    /// A word has come to a loop; false when it is of something else.
-    pub(crate) fn take_word(&self, cx: &mut Context<'_>, word: u64) -> bool {
+    /// A word has come to this loop; false when it is of something else.
+    pub(crate) fn take_word(&self, worker: usize, cx: &mut Context<'_>, word: u64) -> bool {
         match word {
             SHARE => {
-                let answers = self.answers.lock();
-                if let Some(answers) = &*answers.unwrap_or_else(PoisonError::into_inner) {
-                    // Who asked may have given up.
-                    let _ = answers.send(share(cx));
+                // Of two words that came at once the first is answered: the other's asker gave up.
+                let asker = self.askers.get(worker);
+                if let Some(asker) = asker.and_then(|asker| lock(asker).take()) {
+                    let _ = asker.send(share(cx)); // This one may have, too.
                 }
             }
             REPLACED => cx.drain_with_grace(self.grace),
@@ -117,14 +126,29 @@ impl Exchange {
         true
     }
 
+    /// This process is to end: so is one that was to replace it and does not serve yet. The service
+    /// manager, if there is one, is told, unless its service goes on in another process.
+    pub(crate) fn stop(&self) {
+        let mut progress = lock(&self.progress);
+        progress.stopped = true;
+        if let Some(successor) = &mut progress.starting {
+            let _ = successor.kill(); // Who waits until it serves sees its end.
+        }
+        let goes_on = progress.replaced;
+        drop(progress);
+        if !goes_on {
+            tell_manager(NotifyState::Stopping);
+        }
+    }
+
     /// Replaces this process: says so once the new one serves, and has the loops drain.
     pub(crate) fn replace(&self, loops: &[Remote]) -> Result<(), String> {
         let (answers, shared) = channel();
-        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(answers);
-        let mut sockets = Vec::new();
-        for each in loops {
+        for (each, asker) in loops.iter().zip(&self.askers) {
+            *lock(asker) = Some(answers.clone());
             each.post(SHARE).map_err(|e| e.to_string())?;
         }
+        let mut sockets = Vec::new();
         for _ in loops {
             let answer = shared.recv_timeout(LOOP_PATIENCE);
             let answer = answer.map_err(|_| "a loop does not answer".to_owned())?;
@@ -133,7 +157,7 @@ impl Exchange {
         if sockets.is_empty() {
             return Err("it listens on nothing any more".to_owned());
         }
-        let successor = start_successor(sockets)?;
+        let successor = self.start_successor(sockets)?;
         // First: without connections this process is gone as soon as its loops drain.
         complain!("echoloop: process {successor} serves now; this one drains");
         for each in loops {
@@ -142,6 +166,49 @@ impl Exchange {
         }
         Ok(())
     }
+
+    /// Starts this program once more, with the arguments of now, to serve these sockets. Returns its
+    /// number when it serves.
+    fn start_successor(&self, sockets: Vec<OwnedFd>) -> Result<u32, String> {
+        let (mut ready, theirs) = std::io::pipe().map_err(|e| format!("no pipe: {e}"))?;
+        let mut command = successor(sockets, theirs.into())?;
+        let mut progress = lock(&self.progress);
+        if progress.stopped {
+            return Err("it is to end".to_owned());
+        }
+        let child = command.spawn().map_err(|e| format!("/bin/sh: {e}"))?;
+        progress.starting = Some(child);
+        drop((progress, command)); // And with it our ends of what is passed.
+        let outcome = wait_until_ready(&mut ready);
+        let mut progress = lock(&self.progress);
+        let Some(mut child) = progress.starting.take() else {
+            return Err("another restart came between".to_owned());
+        };
+        if let Err(e) = outcome.and_then(|()| progress.may_be_replaced()) {
+            drop(progress);
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(e);
+        }
+        progress.replaced = true;
+        drop(progress);
+        tell_manager(NotifyState::MainPid(child.id()));
+        Ok(child.id())
+    }
+}
+
+impl Progress {
+    fn may_be_replaced(&self) -> Result<(), String> {
+        match self.stopped {
+            true => Err("it is to end, and so is the new process".to_owned()),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Nothing panics while one of these locks is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn share(cx: &mut Context<'_>) -> Shared {
@@ -155,39 +222,26 @@ fn share(cx: &mut Context<'_>) -> Shared {
     Ok(sockets)
 }
 
-/// Starts this program once more, with the arguments of now, to serve these sockets. Returns its
-/// number when it serves.
-fn start_successor(sockets: Vec<OwnedFd>) -> Result<u32, String> {
-    let (mut ready, theirs) = std::io::pipe().map_err(|e| format!("no pipe: {e}"))?;
+/// This program once more, with the arguments of now, to serve these sockets.
+fn successor(sockets: Vec<OwnedFd>, ready: OwnedFd) -> Result<Command, String> {
     let count = sockets.len() + 1;
     let names = vec!["socket"; sockets.len()];
     let names = [names, vec![READY]].concat().join(":");
-    let passed = sockets.into_iter().chain([theirs.into()]);
+    let passed = sockets.into_iter().chain([ready]);
     let mappings = passed.zip(FIRST..).map(|(parent_fd, child_fd)| FdMapping {
         parent_fd,
         child_fd,
     });
-    let mut child = {
-        // The shell is there to write its own number, which is the successor's after exec.
-        let mut command = Command::new("/bin/sh");
-        command
-            .args(["-c", "LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" \"$@\""])
-            .args(std::env::args_os())
-            .env("LISTEN_FDS", count.to_string())
-            .env("LISTEN_FDNAMES", names)
-            .fd_mappings(mappings.collect())
-            .map_err(|e| e.to_string())?;
-        // Our ends of what is passed are closed with the command, at the end of this block.
-        command.spawn().map_err(|e| format!("/bin/sh: {e}"))?
-    };
-    let outcome = wait_until_ready(&mut ready);
-    if outcome.is_err() {
-        let _ = child.kill();
-        let _ = child.wait();
-    } else {
-        tell_manager(NotifyState::MainPid(child.id()));
-    }
-    outcome.map(|()| child.id())
+    // The shell is there to write its own number, which is the successor's after exec.
+    let mut command = Command::new("/bin/sh");
+    command
+        .args(["-c", "LISTEN_PID=$$; export LISTEN_PID; exec \"$0\" \"$@\""])
+        .args(std::env::args_os())
+        .env("LISTEN_FDS", count.to_string())
+        .env("LISTEN_FDNAMES", names)
+        .fd_mappings(mappings.collect())
+        .map_err(|e| e.to_string())?;
+    Ok(command)
 }
 
 fn wait_until_ready(ready: &mut (impl Read + AsFd)) -> Result<(), String> {

@@ -54,7 +54,7 @@ pub(crate) fn run<H: Hooks>(
     let (console, printer) = Console::start().map_err(|e| Failure::io("start printer", &e))?;
     let workers = args.workers();
     let board = Arc::new(Board::new(workers, &args.figures, console, words));
-    let exchange = Arc::new(Exchange::new(args.drain.restart_grace));
+    let exchange = Arc::new(Exchange::new(workers, args.drain.restart_grace));
     let mut start = Start {
         heritage,
         board: Arc::clone(&board),

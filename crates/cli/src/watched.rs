@@ -98,7 +98,7 @@ impl<H: Hooks> Hooks for Watched<H> {
                 .board
                 .console
                 .aside(format!("worker {}:\n{}", self.worker, cx.dump())),
-            word if self.exchange.take_word(cx, word) => {}
+            word if self.exchange.take_word(self.worker, cx, word) => {}
             word => self.inner.on_post(cx, word),
         }
     }
