@@ -1,34 +1,29 @@
 //! What a running server prints: by a thread of its own, so that no loop waits for a reader.
 //!
 //! The rule: a standard output or standard error that is closed, full, or that nobody reads is no
-//! concern of the clients. A line that finds no room here is dropped, and the next one tells of it.
+//! concern of the clients. A line that finds no room here is dropped, and the next one tells of it;
+//! nor does the end of the program wait long for a reader.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 /// Texts that may wait to be printed.
 const ROOM: usize = 64;
+/// How long the last of them is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Prints to standard output; see the rule above.
-macro_rules! say {
-    ($($text:tt)*) => {{
-        let line = format!($($text)*) + "\n";
-        let _ = std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes());
-    }};
-}
-
-/// Prints to standard error, likewise.
+/// Prints to standard error; see `stderr`.
 macro_rules! complain {
-    ($($text:tt)*) => {{
-        let line = format!($($text)*) + "\n";
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
-    }};
+    ($($text:tt)*) => {
+        $crate::stderr::complain(format_args!($($text)*))
+    };
 }
 
-pub(crate) use {complain, say};
+pub(crate) use complain;
 
 /// Where loops leave what is to be printed.
 #[derive(Clone)]
@@ -39,11 +34,13 @@ pub(crate) struct Console {
 
 /// The thread that prints it.
 pub(crate) struct Printer {
-    thread: JoinHandle<()>,
+    last_words: Sender<String>,
+    /// Closed when they are printed.
+    printed: Receiver<()>,
 }
 
 enum Text {
-    /// A line for standard output.
+    /// Whole lines for standard output.
     Line(String),
     /// A line that is written over the one before it on a terminal.
     Live(String),
@@ -56,13 +53,25 @@ impl Console {
         let (texts, received) = sync_channel(ROOM);
         let dropped = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&dropped);
-        let thread = thread::Builder::new()
-            .name("printer".to_owned())
-            .spawn(move || print(&received, &count))?;
-        Ok((Self { texts, dropped }, Printer { thread }))
+        let (last_words, last) = channel();
+        let (done, printed) = channel();
+        let work = move || {
+            print(&received, &count);
+            if let Ok(words) = last.recv() {
+                let _ = writeln!(io::stdout(), "{words}");
+            }
+            drop::<Sender<()>>(done);
+        };
+        let thread = thread::Builder::new().name("printer".to_owned());
+        thread.spawn(work)?;
+        let printer = Printer {
+            last_words,
+            printed,
+        };
+        Ok((Self { texts, dropped }, printer))
     }
 
-    /// A line for standard output.
+    /// One or more lines for standard output.
     pub(crate) fn line(&self, text: String) {
         self.put(Text::Line(text));
     }
@@ -85,9 +94,10 @@ impl Console {
 }
 
 impl Printer {
-    /// Waits until all is printed; every [`Console`] must be gone by then.
-    pub(crate) fn finish(self) {
-        let _ = self.thread.join();
+    /// Waits until all is printed, this last; every [`Console`] must be gone by then.
+    pub(crate) fn finish(self, last_words: String) {
+        let _ = self.last_words.send(last_words);
+        let _ = self.printed.recv_timeout(PATIENCE);
     }
 }
 
@@ -112,6 +122,6 @@ fn print(texts: &Receiver<Text>, dropped: &AtomicU64) {
         let _ = out.flush();
     }
     if on_live_line {
-        say!("");
+        let _ = writeln!(io::stdout());
     }
 }

@@ -17,14 +17,18 @@ mod serve;
 mod server_args;
 mod service;
 mod signals;
+mod stderr;
 mod units;
 mod values;
 mod watched;
 
-use std::io::Write;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::console::complain;
+use crate::stderr::Stderr;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,7 +58,13 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let mut log =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"));
+    if !std::io::stderr().is_terminal() {
+        // A terminal gets colours, for which env_logger has to write to it itself.
+        log.target(env_logger::Target::Pipe(Box::new(Stderr)));
+    }
+    log.init();
     let outcome = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
         Command::Proxy(args) => proxy::run(&args),
@@ -66,7 +76,6 @@ fn main() -> ExitCode {
     let Err(failure) = outcome else {
         return ExitCode::SUCCESS;
     };
-    // A closed standard error is no reason to end in another way.
-    let _ = writeln!(std::io::stderr(), "echoloop: {failure}");
+    complain!("echoloop: {failure}");
     failure.code()
 }

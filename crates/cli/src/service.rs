@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde_json::json;
 
 use crate::board::Board;
-use crate::console::{Console, say};
+use crate::console::Console;
 use crate::exit::Failure;
 use crate::figures::Figures;
 use crate::loops::Loops;
@@ -71,8 +71,7 @@ pub(crate) fn run<H: Hooks>(
     };
     let last_words = board.last_words(&totals, &report);
     drop((start, board));
-    printer.finish();
-    say!("{last_words}");
+    printer.finish(last_words);
     match report.bytes_lost {
         0 => Ok(()),
         lost => Err(Failure::wrong_bytes(format!(
@@ -150,6 +149,7 @@ fn greet(place: &Where, board: &Board) {
         Addr::Unix(_) => ("unix", addr),
     });
     let mut told = HashSet::new();
+    let mut lines = Vec::new();
     for each in streams.chain(place.udps.iter().map(|addr| ("udp", addr))) {
         // After a restart there is one of each worker's sockets.
         if !told.insert(each) {
@@ -157,25 +157,26 @@ fn greet(place: &Where, board: &Board) {
         }
         let (transport, addr) = each;
         log::debug!("starting up on {addr}");
-        match (board.json, transport) {
+        lines.push(match (board.json, transport) {
             (true, _) => {
                 let address = addr.to_string();
-                say!(
-                    "{}",
-                    json!({"event": "listening", "transport": transport, "address": address})
-                );
+                json!({"event": "listening", "transport": transport, "address": address})
+                    .to_string()
             }
-            (false, "udp") => say!("listening on udp {addr}"),
-            (false, _) => say!("listening on {addr}"),
-        }
+            (false, "udp") => format!("listening on udp {addr}"),
+            (false, _) => format!("listening on {addr}"),
+        });
     }
-    if board.json {
-        return;
+    if !board.json
+        && let Some(hint) = (board.words.hint)(place)
+    {
+        lines.push(format!("try:  {hint}"));
+        lines.push(
+            "      Ctrl-C drains and prints the totals; RUST_LOG=debug tells what happens"
+                .to_owned(),
+        );
     }
-    if let Some(hint) = (board.words.hint)(place) {
-        say!("try:  {hint}");
-        say!("      Ctrl-C drains and prints the totals; RUST_LOG=debug tells what happens");
-    }
+    board.console.line(lines.join("\n"));
 }
 
 fn not_started(e: &Error) -> Failure {
