@@ -9,9 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use echoloop_core::{
-    CloseReason, ConnId, ConnectOptions, Deadline, Error, ListenerId, Origin, Target,
-};
+use echoloop_core::{CloseReason, ConnId, ConnectOptions, Error, ListenerId, Origin, Target};
 
 use crate::{Context, Hooks, Seldom};
 
@@ -48,7 +46,8 @@ pub struct Proxy {
 pub struct ProxyCounters {
     /// Clients that were connected to the target.
     pub connected: u64,
-    /// Clients that were reset because their connection could not be made.
+    /// Clients that were reset because their connection could not be made, or because a drain ended
+    /// it before.
     pub failed: u64,
     /// Clients that ended before it was made.
     pub gave_up: u64,
@@ -164,18 +163,11 @@ impl Hooks for Proxy {
         let is_client = view.origin() != Origin::Connected;
         log::debug!("closed {}: {reason}", view.peer_addr());
         let Some(other) = part(cx, conn) else { return };
-        match reason {
-            _ if is_client => {
-                self.counts.gave_up.fetch_add(1, Ordering::Relaxed);
-                abort(cx, other);
-            }
-            CloseReason::ConnectFailed(_)
-            | CloseReason::ResolveFailed(_)
-            | CloseReason::TimedOut(Deadline::Connect) => {
-                self.refuse(cx, other, &reason.to_string());
-            }
-            // The server shuts down, and says so to the client too.
-            _ => abort(cx, other),
+        if is_client {
+            self.counts.gave_up.fetch_add(1, Ordering::Relaxed);
+            abort(cx, other);
+        } else {
+            self.refuse(cx, other, &reason.to_string());
         }
     }
 

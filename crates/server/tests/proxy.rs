@@ -353,13 +353,29 @@ fn a_drain_lets_pairs_finish_and_counts_clients() {
 
 #[test]
 fn a_drain_ends_a_client_that_still_waits_for_its_connection() {
-    let (options, _answer) = slow_names();
+    let (ask, asked) = channel();
+    let (_answer, answered) = channel::<()>();
+    let inside = Mutex::new((ask, answered));
+    let resolver = Resolver::new(move |_| {
+        let (ask, answered) = &*inside.lock().unwrap();
+        ask.send(()).unwrap();
+        let _ = answered.recv_timeout(PATIENCE);
+        Err(NO_NAME)
+    });
+    let options = LoopOptions {
+        resolver: Some(resolver),
+        ..LoopOptions::default()
+    };
     let proxy = Running::start(Server::builder().loop_options(options), by_name(9));
     let mut client = proxy.client();
     client.write_all(b"a request").unwrap();
-    let start = Instant::now();
+    asked.recv_timeout(PATIENCE).unwrap(); // So it is no longer in the backlog.
+    let (start, counted) = (Instant::now(), proxy.proxy.clone());
     proxy.stop();
     assert!(start.elapsed() < Duration::from_secs(10));
+    let counters = counted.counters();
+    let sum = counters.connected + counters.failed + counters.gave_up;
+    assert_eq!(sum, 1, "each client is counted once: {counters:?}");
     match client.read(&mut [0]) {
         Ok(n) => assert_eq!(n, 0),
         Err(e) => assert_eq!(e.kind(), ErrorKind::ConnectionReset),
