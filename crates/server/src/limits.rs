@@ -116,7 +116,7 @@ impl Limits {
         let site = self.max_per_peer.and_then(|max| Some((site(peer)?, max)));
         let mut peers = site.map(|(site, max)| (lock(&self.peers), site, max));
         if let Some((peers, site, max)) = &peers
-            && peers.get(site).is_some_and(|n| n >= max)
+            && peers.get(site).unwrap_or(&0) >= max
         {
             return Some(Refusal::MaxPerPeer);
         }
@@ -208,6 +208,16 @@ mod tests {
         assert!(!bucket.take(at(99)) && bucket.take(at(100)) && !bucket.take(at(150)));
         assert!(bucket.take(at(10_000)) && bucket.take(at(9_000)) && bucket.take(at(9_500)));
         assert!(!bucket.take(at(9_999)), "the burst is all that is saved up");
+    }
+
+    #[test]
+    fn a_maximum_of_none_lets_nobody_in() {
+        let a = peer("10.0.0.1:1");
+        let limits = Limits::new(9, Some(0), None);
+        assert_eq!(limits.enter(&a, Duration::ZERO), Err(Refusal::MaxPerPeer));
+        let limits = Limits::new(0, None, None);
+        let full = Err(Refusal::MaxConnections);
+        assert_eq!(limits.enter(&a, Duration::ZERO), full);
     }
 
     #[test]
