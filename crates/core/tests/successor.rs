@@ -7,7 +7,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use echoloop_core::{ErrorKind, Event, EventLoop, ListenOptions, LoopOptions, UdpOptions};
+use echoloop_core::{
+    ErrorKind, Event, EventLoop, Interest, ListenOptions, LoopOptions, UdpOptions, WatchMode,
+};
 use rustix::io::Errno;
 use util::real::PATIENCE;
 
@@ -104,4 +106,22 @@ fn only_udp_sockets_are_adopted_as_such() {
         refused.unwrap_err().errno(),
         Some(Errno::NOTSOCK.raw_os_error())
     );
+}
+
+/// What could not be adopted was said to be not bound, or not listened on.
+#[test]
+fn a_socket_that_is_watched_already_is_refused_by_the_name_of_the_call() {
+    let mut el = new_loop();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (interest, mode) = (Interest::READABLE, WatchMode::Level);
+    el.watch(&udp, interest, mode).unwrap();
+    el.watch(&tcp, interest, mode).unwrap();
+    let udp = el.adopt_udp(udp, &UdpOptions::default()).unwrap_err();
+    let tcp = el.adopt_listener(tcp.into(), &ListenOptions::default());
+    let tcp = tcp.unwrap_err();
+    let exists = Some(Errno::EXIST.raw_os_error());
+    assert_eq!((udp.errno(), tcp.errno()), (exists, exists));
+    assert_eq!(udp.operation(), "adopt udp");
+    assert_eq!(tcp.operation(), "adopt listener");
 }

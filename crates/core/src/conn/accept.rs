@@ -84,7 +84,7 @@ impl<S: System> EventLoop<S> {
 
     fn listen_addr(&mut self, addr: &Addr, options: &ListenOptions) -> Result<ListenerId, Error> {
         let listening = match self.sys.listen(addr, options) {
-            Ok(socket) => self.add_listener(socket, options),
+            Ok(socket) => self.add_listener("listen", socket, options),
             Err(e) => Err(self.option_or("listen", e)),
         };
         listening.map_err(|e| e.at(addr))
@@ -121,7 +121,7 @@ impl<S: System> EventLoop<S> {
         self.check_process("adopt listener")?;
         let unfit = |why| Err(Error::new("adopt listener", ErrorKind::InvalidInput(why)));
         match self.sys.adopt_listener(fd, options) {
-            Ok(socket) => self.add_listener(socket, options),
+            Ok(socket) => self.add_listener("adopt listener", socket, options),
             Err(Errno::PROTOTYPE) => unfit("socket is neither a TCP nor a Unix stream socket"),
             Err(Errno::INVAL) => unfit("socket does not listen"),
             Err(e) => Err(self.option_or("adopt listener", e)),
@@ -130,6 +130,7 @@ impl<S: System> EventLoop<S> {
 
     fn add_listener(
         &mut self,
+        operation: &'static str,
         socket: S::Socket,
         options: &ListenOptions,
     ) -> Result<ListenerId, Error> {
@@ -150,7 +151,7 @@ impl<S: System> EventLoop<S> {
             if let Some(listener) = self.listeners.remove(slot) {
                 self.sys.unlisten(listener.socket);
             }
-            return Err(Error::os("listen", e));
+            return Err(Error::os(operation, e));
         }
         Ok(ListenerId(key))
     }
@@ -175,7 +176,7 @@ impl<S: System> EventLoop<S> {
     }
 
     /// Stops listening. Connections that were accepted stay; those in the backlog are reset by the
-    /// system.
+    /// system, and so is one that waits for room in the selector.
     ///
     /// # Errors
     ///

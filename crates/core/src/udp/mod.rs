@@ -122,7 +122,7 @@ impl<S: System> EventLoop<S> {
             Ok(bound) => bound,
             Err(e) => return Err(self.option_or("bind udp", e).at(&addr)),
         };
-        self.add_udp(socket, features, &addr, options)
+        self.add_udp("bind udp", socket, features, &addr, options)
             .map_err(|e| e.at(&addr))
     }
 
@@ -169,11 +169,12 @@ impl<S: System> EventLoop<S> {
         };
         let addr = self.sys.local_addr(&socket);
         let addr = addr.map_err(|e| Error::os("adopt udp", e))?;
-        self.add_udp(socket, features, &addr, &options)
+        self.add_udp("adopt udp", socket, features, &addr, &options)
     }
 
     fn add_udp(
         &mut self,
+        operation: &'static str,
         socket: S::Socket,
         features: UdpFeatures,
         addr: &Addr,
@@ -190,7 +191,7 @@ impl<S: System> EventLoop<S> {
         };
         if let Err(e) = registered {
             self.udps.remove(slot);
-            return Err(Error::os("bind udp", e));
+            return Err(Error::os(operation, e));
         }
         Ok(UdpId(key))
     }
