@@ -99,7 +99,8 @@ pub enum Event {
     AcceptPaused {
         /// The listener.
         listener: ListenerId,
-        /// The error number: `EMFILE`, `ENFILE`, `ENOBUFS` or `ENOMEM`.
+        /// The error number: `EMFILE`, `ENFILE`, `ENOBUFS` or `ENOMEM`; `ENOSPC` when the selector has
+        /// no room (epoll(7), max_user_watches); that of the last when 64 accepts in a row have failed.
         errno: i32,
     },
     /// After `AcceptPaused`: the listener accepts again.
