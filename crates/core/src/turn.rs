@@ -33,11 +33,11 @@ impl Left {
         visits: 1024,
         posts: 1024,
         timers: 1024,
-        deadlines: 256,
+        deadlines: 8,
         watches: 1024,
         lookups: 1024,
         udps: 1024,
-        accepts: 256,
+        accepts: 8,
     };
 }
 

@@ -378,9 +378,9 @@ fn many_that_are_due_together_are_ended_over_several_turns() {
     while el.connection_count() > 0 {
         el.poll(Some(Duration::ZERO)).unwrap();
         let ends = std::iter::from_fn(|| el.next_event()).count();
-        assert!(ends <= 256, "{ends} ends in a turn");
+        assert!(ends <= 16, "{ends} ends in a turn");
         turns += 1;
     }
-    assert!((4..=8).contains(&turns), "{turns} turns");
+    assert!(turns > 60, "{turns} turns");
     assert!(silent.iter().all(Peer::sees_end));
 }
