@@ -213,4 +213,19 @@ pub(crate) fn raise_descriptor_limit() {
     if let Err(e) = getrlimit(nofile).and_then(|(_, hard)| setrlimit(nofile, hard, hard)) {
         log::warn!("the limit of descriptors stays as it is: {e}");
     }
+    grow_descriptor_table();
+}
+
+/// The kernel doubles a process's table of descriptors whenever it is full, and one with several
+/// threads then waits until all processors have passed a quiet state: 10 ms and more, in which nobody
+/// is served, five times in the first seconds of a rush. So it is made large before anybody comes, by
+/// a descriptor with a high number.
+fn grow_descriptor_table() {
+    use nix::sys::resource::{Resource, getrlimit};
+    const MOST: u64 = 1 << 16;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft.min(MOST));
+    if let Some(highest) = limit.checked_sub(1).and_then(|n| i32::try_from(n).ok()) {
+        // Without it all goes on as before, with the pauses.
+        let _ = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), highest);
+    }
 }
