@@ -6,6 +6,7 @@
 //! more, `home` closes those who only wait for the server. A wrong byte is answered by `error TEXT`. It
 //! ends, and closes all connections, at the end of its input.
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{self, BufRead, Write};
 use std::net::SocketAddr;
@@ -221,17 +222,19 @@ pub(crate) struct CrowdProcess {
 }
 
 impl CrowdProcess {
-    pub(crate) fn start(name: &str, core: Option<usize>) -> Result<CrowdProcess> {
+    /// Starts one, under another command if there are words of it.
+    pub(crate) fn start(
+        name: &str,
+        core: Option<usize>,
+        under: &[OsString],
+    ) -> Result<CrowdProcess> {
         let this = std::env::current_exe().context("where this program is")?;
-        let argv = [this.into(), "crowd".into()];
+        let mut argv = under.to_vec();
+        argv.extend([this.into(), "crowd".into()]);
         Ok(CrowdProcess {
             child: Child::start(name, &argv, &[], core, None)?,
             parties: 0,
         })
-    }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.pid()
     }
 
     /// Adds a party; its number, counted from 0.

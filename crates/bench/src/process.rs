@@ -2,11 +2,12 @@
 //!
 //! CPU time is in `echoloop_load::cpu_time`, for the command line tells it too.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
-use rustix::process::{Pid, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The cores that server and load are pinned to; none when there is only one to share.
@@ -36,11 +37,17 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Puts a process before all others that want the same core, where that is allowed (CAP_SYS_NICE):
-/// what else a shared machine does is then not measured.
-pub(crate) fn prefer(pid: u32) {
-    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let _ = setpriority_process(pid, -10);
+/// The words in front of a command that put it before all others that want the same core, by chrt(1),
+/// where that is allowed: what else a shared machine does is then not measured. A higher level is
+/// before a lower one.
+pub(crate) fn before_others(level: u32) -> Vec<OsString> {
+    let words = ["chrt".into(), "--rr".into(), level.to_string().into()];
+    let mut trial = Command::new(&words[0]);
+    trial.args(&words[1..]).arg("true").stderr(Stdio::null());
+    match trial.status() {
+        Ok(status) if status.success() => words.into(),
+        _ => Vec::new(),
+    }
 }
 
 /// Resident memory of a process, in bytes.

@@ -145,7 +145,7 @@ pub(crate) fn run(options: &SoakOptions) -> Result<()> {
     let pid = server.pid();
     let at_start = Look::at(pid)?;
 
-    let mut crowd = CrowdProcess::start("the clients", None)?;
+    let mut crowd = CrowdProcess::start("the clients", None, &[])?;
     for (kind, way, share) in MIX {
         let target = match way {
             Way::Tcp => &tcp,

@@ -20,6 +20,9 @@ use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::sockopt;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use crate::pattern::Pattern;
 use crate::{Cause, Error, Plan, socket};
@@ -105,6 +108,7 @@ impl Tally {
 #[derive(Debug)]
 pub struct Crowd {
     poller: OwnedFd,
+    alarm: OwnedFd,
     parties: Vec<Guests>,
     visits: Vec<Option<(usize, Visit)>>,
     free: Vec<usize>,
@@ -128,9 +132,17 @@ impl Crowd {
     /// # Errors
     /// [`Error::System`].
     pub fn new() -> Result<Crowd, Error> {
+        let poller =
+            epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Error::system("epoll_create1"))?;
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)
+            .map_err(Error::system("timerfd_create"))?;
+        let edges = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&poller, &alarm, epoll::EventData::new_u64(ALARM), edges)
+            .map_err(Error::system("epoll_ctl"))?;
         Ok(Crowd {
-            poller: epoll::create(epoll::CreateFlags::CLOEXEC)
-                .map_err(Error::system("epoll_create1"))?,
+            poller,
+            alarm,
             parties: Vec::new(),
             visits: Vec::new(),
             free: Vec::new(),
@@ -209,7 +221,7 @@ impl Crowd {
             let until = [next_comes, next_wakes].into_iter().flatten().min();
             let wait = until.unwrap_or(ends).min(ends);
             let wait = wait.saturating_duration_since(Instant::now());
-            wait_for(&self.poller, &mut events, wait)?;
+            wait_for(&self.poller, &self.alarm, &mut events, wait)?;
             for event in &events {
                 self.advance(event.data.u64(), event.flags)?;
             }
@@ -325,14 +337,30 @@ fn token(slot: usize, visit: &Visit) -> u64 {
     (visit.number as u64) << 32 | slot as u64
 }
 
-/// Waits for events; none when the time is over or a signal came.
-fn wait_for(poller: &OwnedFd, events: &mut Vec<epoll::Event>, time: Duration) -> Result<(), Error> {
-    let time = Timespec {
+/// The token of the alarm, which is no visit's.
+const ALARM: u64 = u64::MAX;
+
+/// Waits for events; none when the time is over or a signal came. The time is that of a timerfd, for
+/// epoll counts milliseconds, and half of one would be the better part of what is measured.
+fn wait_for(
+    poller: &OwnedFd,
+    alarm: &OwnedFd,
+    events: &mut Vec<epoll::Event>,
+    time: Duration,
+) -> Result<(), Error> {
+    let timespec = |time: Duration| Timespec {
         tv_sec: time.as_secs() as i64,
         tv_nsec: i64::from(time.subsec_nanos()),
     };
+    let once = Itimerspec {
+        it_interval: timespec(Duration::ZERO),
+        // Zero would disarm it.
+        it_value: timespec(time.max(Duration::from_nanos(1))),
+    };
+    timerfd_settime(alarm, TimerfdTimerFlags::empty(), &once)
+        .map_err(Error::system("timerfd_settime"))?;
     events.clear();
-    match epoll::wait(poller, rustix::buffer::spare_capacity(events), Some(&time)) {
+    match epoll::wait(poller, rustix::buffer::spare_capacity(events), None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(Error::system("epoll_wait")(errno)),
     }

@@ -81,7 +81,7 @@ impl Visit {
             issued: 0,
             sent: 0,
             received: 0,
-            next_piece: now,
+            next_piece: now + manners.every.mul_f64(phase(number)),
             next_sip: now,
             finished: false,
             vanishes_by_silence: false,
@@ -272,4 +272,10 @@ impl Visit {
         self.gives_up = None;
         None
     }
+}
+
+/// Which part of its period a client lets pass before its first piece, so that those who come together
+/// do not go on speaking together: multiples of the golden ratio are spread evenly, however many.
+fn phase(number: usize) -> f64 {
+    (number as f64 * 0.618_033_988_749_895).fract()
 }
