@@ -5,6 +5,8 @@
 //! resident because a few small pieces lay between them. The [`Pool`] keeps a bounded amount of both
 //! for the next buffers, so that steady traffic maps nothing.
 
+use std::collections::VecDeque;
+
 use memmap2::MmapMut;
 
 /// Smallest piece of memory.
@@ -15,6 +17,8 @@ const ALLOCATED_MAX: usize = 16 << 10;
 pub(crate) const POOL_KEEPS: usize = 4 << 20;
 /// The pool takes no larger piece: one for each of many buffers is of more use.
 const POOLED_MAX: usize = 1 << 20;
+/// How many pieces are looked at for one that is large enough.
+const LOOKS: usize = 16;
 
 /// A piece of memory; none at all by default.
 pub(crate) enum Memory {
@@ -85,24 +89,27 @@ impl Memory {
     }
 }
 
-/// Memory of emptied buffers, for the next ones.
+/// Memory of emptied buffers, for the next ones. What comes last goes first, and what is beyond the
+/// bound goes oldest first: so it holds what the traffic of now needs.
 #[derive(Default)]
 pub(crate) struct Pool {
-    allocated: Vec<Memory>,
-    mapped: Vec<Memory>,
+    allocated: VecDeque<Memory>,
+    mapped: VecDeque<Memory>,
     kept: usize,
 }
 
 impl Pool {
     /// At least `size` bytes; `None` when there is no memory.
     pub(crate) fn take(&mut self, size: usize) -> Option<Memory> {
-        let kept = if size <= ALLOCATED_MAX {
-            let fits = |memory: &Memory| memory.capacity() >= size;
-            self.allocated.pop_if(|memory| fits(memory))
-        } else {
-            let fits = |memory: &Memory| memory.capacity() >= size;
-            let place = self.mapped.iter().rposition(fits);
-            place.map(|place| self.mapped.swap_remove(place))
+        let pieces = match size <= ALLOCATED_MAX {
+            true => &mut self.allocated,
+            false => &mut self.mapped,
+        };
+        let fits = |memory: &Memory| memory.capacity() >= size;
+        let mut last = pieces.iter().rev().take(LOOKS);
+        let kept = match last.position(fits) {
+            Some(place) => pieces.swap_remove_back(pieces.len() - 1 - place),
+            None => None,
         };
         match kept {
             Some(memory) => {
@@ -116,18 +123,23 @@ impl Pool {
     /// Keeps the memory, or frees it.
     pub(crate) fn give(&mut self, mut memory: Memory) {
         let size = memory.capacity();
-        if size == 0 || size > POOLED_MAX || self.kept + size > POOL_KEEPS {
+        if size == 0 || size > POOLED_MAX {
             return;
         }
-        let free = match &mut memory {
+        let (pieces, others) = match &mut memory {
             Memory::Allocated(vec) => {
                 vec.clear();
-                &mut self.allocated
+                (&mut self.allocated, &mut self.mapped)
             }
-            Memory::Mapped(_) => &mut self.mapped,
+            Memory::Mapped(_) => (&mut self.mapped, &mut self.allocated),
         };
-        free.push(memory);
         self.kept += size;
+        while self.kept > POOL_KEEPS
+            && let Some(oldest) = pieces.pop_front().or_else(|| others.pop_front())
+        {
+            self.kept -= oldest.capacity();
+        }
+        pieces.push_back(memory);
     }
 
     /// What it keeps, as it counts and as it is.
@@ -141,5 +153,37 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn pieces(&self) -> usize {
         self.allocated.len() + self.mapped.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was full of small pieces for ever, so that each large one was mapped anew.
+    #[test]
+    fn the_pool_keeps_what_was_used_last() {
+        let mut pool = Pool::default();
+        let small: Vec<Memory> = (0..400).map(|_| pool.take(20_000).unwrap()).collect();
+        small.into_iter().for_each(|memory| pool.give(memory));
+        let (counted, kept) = pool.kept();
+        assert!(counted == kept && kept <= POOL_KEEPS && kept > POOL_KEEPS - 20_480);
+        let large = pool.take(500_000).unwrap();
+        pool.give(large);
+        let (counted, kept) = pool.kept();
+        assert!(counted == kept && kept <= POOL_KEEPS);
+        let again = pool.take(400_000).unwrap();
+        assert!(again.capacity() >= 500_000, "the one that was given");
+    }
+
+    #[test]
+    fn pieces_of_two_sizes_in_turn_are_no_more_than_are_in_use() {
+        let mut pool = Pool::default();
+        for _ in 0..1_000 {
+            let (small, large) = (pool.take(4_000).unwrap(), pool.take(9_000).unwrap());
+            pool.give(large);
+            pool.give(small);
+        }
+        assert!(pool.kept().0 <= 4 * 16_384, "{:?}", pool.kept());
     }
 }
