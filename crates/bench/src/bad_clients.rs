@@ -35,7 +35,7 @@ const TURN: Duration = Duration::from_millis(100);
 const SLACK: Duration = Duration::from_millis(1_500);
 /// What of the server's memory may stay: its tables have grown to the most connections there were, and
 /// 4 MiB are kept for the next buffers.
-const MEMORY_KEPT: u64 = 12 << 20;
+const MEMORY_KEPT: u64 = 16 << 20;
 /// Descriptors beyond those of the good clients with which an attack counts as over: good ones that
 /// come and go.
 const CHANGE: usize = 20;
@@ -46,9 +46,9 @@ const IDLE: u64 = 5;
 const STALL: u64 = 4;
 const LIFETIME: u64 = 8;
 /// Bytes of the kernel's for each connection and direction, which it doubles.
-const KERNEL_BUFFERS: u64 = 65_536;
+const KERNEL_BUFFERS: u64 = 16_384;
 /// Bytes that are read of a connection in a second.
-const RECEIVE_RATE: u64 = 65_536;
+const RECEIVE_RATE: u64 = 16_384;
 
 /// Measures good clients beside bad ones.
 #[derive(Debug, clap::Args)]
