@@ -5,14 +5,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::env;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Instant;
 
 use echoloop_tests::faults::judge::Reference;
 use echoloop_tests::faults::table::{Row, TABLE};
-use echoloop_tests::faults::{Injection, Outcome, judge};
+use echoloop_tests::faults::{Injected, Injection, Outcome, judge};
+use echoloop_tests::patience::{PATIENCE, until};
+use echoloop_tests::probe;
 
 /// Servers that are tried at the same time.
 const AT_ONCE: usize = 4;
@@ -49,6 +52,60 @@ fn no_system_call_that_fails_loses_a_byte_a_descriptor_or_the_server() {
     print_table(&found, began);
     let broken: Vec<_> = found.iter().flat_map(|cell| &cell.broken).collect();
     assert!(broken.is_empty(), "{} rules were broken", broken.len());
+}
+
+/// Calls that each connection makes, and that fail each time from now on.
+const AGAIN_AND_AGAIN: &[(&str, &str)] = &[
+    ("recvfrom", "ECONNRESET"),
+    ("sendto", "EPIPE"),
+    ("sendto", "ENOBUFS"),
+    ("close", "EINTR"),
+];
+/// Clients before the memory is looked at first, and between that and the second look.
+const CLIENTS: usize = 2_000;
+/// What the allocator may keep more than before.
+const SLACK: u64 = 256 << 10;
+
+#[test]
+fn thousands_of_failures_leave_no_memory_and_no_descriptor() {
+    for (call, what) in AGAIN_AND_AGAIN {
+        let fits = |row: &&Row| row.call == *call && row.errors.contains(what);
+        let row = TABLE.iter().find(fits).expect("a row of the table");
+        let mut server = Injected::start(Injection::of(call, what, 2, 1 << 30), row);
+        let reached = || TcpStream::connect(server.address).ok();
+        drop(until("the server listens", PATIENCE, reached));
+        let mut looks = Vec::new();
+        for _ in 0..2 {
+            (0..CLIENTS).for_each(|_| ask(&server));
+            let idle = || server.descriptors().filter(|n| *n < 40);
+            let open = until("the connections are gone", PATIENCE, idle);
+            looks.push((open, probe::memory(server.pid)));
+        }
+        let hits = server.log().hits.len();
+        server.terminate();
+        assert!(server.wait(PATIENCE).is_some(), "{call} {what}: it ends");
+        assert!(hits >= CLIENTS, "{call} {what}: {hits} hits");
+        let [(few, before), (same, after)] = looks[..] else {
+            unreachable!("two looks")
+        };
+        assert_eq!(few, same, "{call} {what}: descriptors");
+        assert!(
+            after < before + SLACK,
+            "{call} {what}: {before}, then {after} bytes"
+        );
+    }
+}
+
+/// One client, whatever comes of it.
+fn ask(server: &Injected) {
+    let Ok(mut client) = TcpStream::connect(server.address) else {
+        return;
+    };
+    client.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let sent = client.write_all(&[7; 4096]);
+    if sent.is_ok() && client.shutdown(Shutdown::Write).is_ok() {
+        let _ = client.read_to_end(&mut Vec::new());
+    }
 }
 
 fn next<T>(todo: &Mutex<VecDeque<T>>) -> Option<T> {
