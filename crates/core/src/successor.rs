@@ -15,7 +15,7 @@ impl<S: System> EventLoop<S> {
     /// A duplicate of a listener's socket, close-on-exec, for another process to listen on.
     ///
     /// The listener goes on here until it is [closed](Self::close_listener). A Unix socket's file
-    /// is not removed any more at its end: it leads to the other process then.
+    /// is removed then only if nobody else has the socket: else it leads to the other process.
     ///
     /// # Errors
     ///

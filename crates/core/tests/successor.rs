@@ -65,6 +65,23 @@ fn the_file_of_a_unix_socket_stays_for_the_successor() {
 }
 
 #[test]
+fn the_file_of_a_unix_socket_goes_when_the_successor_has_failed() {
+    let mut old = new_loop();
+    let path = std::env::temp_dir().join(format!("echoloop-failed-{}", std::process::id()));
+    let options = ListenOptions::default();
+    let on = format!("unix:{}", path.display());
+    for fails in [true, false] {
+        let listener = old.listen(&*on, &options).unwrap();
+        let shared = old.share_listener(listener).unwrap();
+        let shared = (!fails).then_some(shared);
+        old.close_listener(listener).unwrap();
+        assert_eq!(path.exists(), !fails);
+        drop(shared);
+    }
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
 fn datagrams_that_wait_are_received_by_the_successor() {
     let (mut old, mut new) = (new_loop(), new_loop());
     let options = UdpOptions::default();

@@ -38,7 +38,8 @@
 //! 13. **`listen` on a Unix path makes the file and `unlisten` or dropping the system removes it**,
 //!     if it is still the one that was made, and only in the process that made it. `unlisten` is
 //!     otherwise `close`. `adopt_listener` owns no file. `share` duplicates the descriptor of a
-//!     listener or a UDP socket for another process; the file then stays for good.
+//!     listener or a UDP socket for another process; the file then goes by `unlisten` alone, and only
+//!     if nobody else has the socket by then.
 //! 14. **Descriptors of the program are watched by number**, edge-triggered: `watch` answers
 //!     `EEXIST` when this open file is registered under this number already, and `EPERM` when it is of
 //!     a kind that is always ready. `rewatch` changes token and interest, and makes what is ready be

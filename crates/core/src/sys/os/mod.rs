@@ -287,15 +287,20 @@ impl System for Os {
 
     fn unlisten(&mut self, listener: OwnedFd) {
         let fd = listener.as_raw_fd();
-        self.files.retain(|(of, _)| *of != fd);
+        let place = self.files.iter().position(|(of, _)| *of == fd);
+        let file = place.map(|place| self.files.swap_remove(place).1);
+        let shared = file.filter(SocketFile::is_shared); // Another is removed now, and not later.
         self.close(listener);
+        if let Some(file) = shared {
+            file.closed();
+        }
     }
 
     fn share(&mut self, socket: &OwnedFd) -> Result<OwnedFd, Errno> {
         let shared = rustix::io::fcntl_dupfd_cloexec(socket, 0)?;
         let of_this = |entry: &&mut (RawFd, SocketFile)| entry.0 == socket.as_raw_fd();
         if let Some((_, file)) = self.files.iter_mut().find(of_this) {
-            file.leave();
+            file.share();
         }
         Ok(shared)
     }

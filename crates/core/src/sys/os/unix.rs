@@ -36,18 +36,34 @@ pub(super) struct SocketFile {
     identity: (u64, u64),
     /// The process that made it: a forked child must not remove it.
     maker: u32,
+    /// Others may listen on the socket, too.
+    shared: bool,
 }
 
 impl SocketFile {
-    /// Another process listens on it too: it is not removed.
-    pub(super) fn leave(&mut self) {
-        self.identity = (0, 0); // No file has inode 0.
+    /// Another process may listen on it too: it is not removed while that lives.
+    pub(super) fn share(&mut self) {
+        self.shared = true;
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// The shared socket is closed here: the file goes too if nobody else had it.
+    pub(super) fn closed(self) {
+        if self.maker == std::process::id()
+            && let Ok(name) = SocketAddrUnix::new(&self.path)
+        {
+            let _ = remove_stale(&self.path, &name); // One that is alive stays.
+        }
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = self.maker == std::process::id()
+        let ours = !self.shared
+            && self.maker == std::process::id()
             && fs::symlink_metadata(&self.path).is_ok_and(|m| identity(&m) == self.identity);
         if ours && let Err(e) = fs::remove_file(&self.path) {
             log::warn!("socket file {} stays: {e}", self.path.display());
@@ -136,6 +152,7 @@ fn bind_path(
         path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()),
         identity: identity(&metadata),
         maker: std::process::id(),
+        shared: false,
     };
     if let Some(mode) = mode
         && metadata.mode() & 0o7777 != mode
