@@ -33,6 +33,7 @@
 
 mod builder;
 mod context;
+mod drain;
 mod echo;
 mod hooks;
 mod limits;
@@ -40,6 +41,7 @@ mod proxy;
 mod report;
 mod seldom;
 mod server;
+mod sockets;
 mod workers;
 
 pub use builder::ServerBuilder;

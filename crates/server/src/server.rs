@@ -1,51 +1,43 @@
 //! The server: one event loop under a policy.
 //!
 //! The rule: the policy sees every event first, in [`Server::next_event`], and hands on what is the
-//! program's. [`Server::run`] is one loop over it; the C and Python faces are others.
+//! program's. [`Server::run`] is one loop over it; the C and Python faces are others. Where it is
+//! reached is in `sockets`, how it ends in `drain`.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use echoloop_core::sys::{Os, System};
 use echoloop_core::{
-    Addr, CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenOptions, ListenerId,
-    Origin, Remote, TimerId, TimerSpec, UdpId, UdpOptions,
+    CloseReason, ConnId, Error, ErrorKind, Event, EventLoop, ListenerId, Origin, Remote, TimerId,
+    TimerSpec, UdpId,
 };
 
-use crate::builder::{Opened, Opening};
 use crate::context;
+use crate::drain::Drain;
 use crate::limits::{Limits, Refusal};
 use crate::seldom::Seldom;
 use crate::workers::seat::Seat;
-use crate::workers::team::Phase;
 use crate::{Context, Hooks, Report, ServerBuilder, ServerCounters};
 
 /// A server on one thread.
 pub struct Server<S: System = Os> {
-    el: EventLoop<S>,
-    listeners: Vec<ListenerId>,
-    udps: Vec<UdpId>,
-    policy: ServerBuilder,
-    limits: Arc<Limits>,
+    pub(crate) el: EventLoop<S>,
+    pub(crate) listeners: Vec<ListenerId>,
+    pub(crate) udps: Vec<UdpId>,
+    pub(crate) policy: ServerBuilder,
+    pub(crate) limits: Arc<Limits>,
     /// What the clock of the limits is ahead of the loop's.
     ahead: Duration,
-    tick: Option<TimerId>,
-    drain: Option<Drain>,
-    counters: ServerCounters,
+    pub(crate) tick: Option<TimerId>,
+    pub(crate) drain: Option<Drain>,
+    pub(crate) counters: ServerCounters,
     /// Connections that the program is not told of, refused or passed on, and whose `Closed` is
     /// still to come, within this turn.
     untold: Vec<ConnId>,
     refusals_told: Seldom,
     /// Among the workers, if this is one.
     pub(crate) seat: Option<Seat>,
-}
-
-/// A drain that has begun.
-struct Drain {
-    report: Report,
-    /// Ends the grace, in which connections are served on; `None` once they are being closed.
-    grace: Option<TimerId>,
 }
 
 /// What [`Server::next_event`] hands out.
@@ -177,103 +169,6 @@ impl<S: System> Server<S> {
         Ok(server)
     }
 
-    /// Listens on one more address, TCP or Unix, with the options of the builder or others.
-    ///
-    /// # Errors
-    ///
-    /// As [`EventLoop::listen`]; [`ErrorKind::Closing`] once a drain has begun.
-    pub fn listen(
-        &mut self,
-        on: impl TryInto<Addr, Error: Into<Error>>,
-        options: Option<&ListenOptions>,
-    ) -> Result<ListenerId, Error> {
-        let addr = on.try_into().map_err(Into::into)?;
-        self.refuse_if_draining("listen")
-            .map_err(|e| e.at(addr.clone()))?;
-        let id = self
-            .el
-            .listen(addr, options.unwrap_or(&self.policy.listen))?;
-        self.listeners.push(id);
-        Ok(id)
-    }
-
-    /// Listens on a socket that was opened elsewhere, with the options of the builder or others.
-    ///
-    /// # Errors
-    ///
-    /// As [`EventLoop::adopt_listener`]; [`ErrorKind::Closing`] once a drain has begun.
-    pub fn adopt_listener(
-        &mut self,
-        listener: OwnedFd,
-        options: Option<&ListenOptions>,
-    ) -> Result<ListenerId, Error> {
-        self.refuse_if_draining("adopt listener")?;
-        let options = options.unwrap_or(&self.policy.listen);
-        let id = self.el.adopt_listener(listener, options)?;
-        self.listeners.push(id);
-        Ok(id)
-    }
-
-    /// Opens one more UDP socket, with the options of the builder or others.
-    ///
-    /// # Errors
-    ///
-    /// As [`EventLoop::bind_udp`]; [`ErrorKind::Closing`] once a drain has begun.
-    pub fn bind_udp(
-        &mut self,
-        on: impl TryInto<Addr, Error: Into<Error>>,
-        options: Option<&UdpOptions>,
-    ) -> Result<UdpId, Error> {
-        let addr = on.try_into().map_err(Into::into)?;
-        self.refuse_if_draining("bind udp")
-            .map_err(|e| e.at(addr.clone()))?;
-        let options = options.unwrap_or(&self.policy.udp);
-        let id = self.el.bind_udp(addr, options)?;
-        self.udps.push(id);
-        Ok(id)
-    }
-
-    /// Opens what the builder was asked for.
-    pub(crate) fn open(&mut self, opening: &Opening) -> Result<Opened, Error> {
-        match opening {
-            Opening::Listen(addr) => self.listen(addr.clone()?, None).map(Opened::Listener),
-            Opening::Udp(addr) => self.bind_udp(addr.clone()?, None).map(Opened::Udp),
-            Opening::Inherited(fd) => self.inherit(fd),
-        }
-    }
-
-    /// A socket that was there when the process started: a listener, or a UDP socket.
-    fn inherit(&mut self, fd: &OwnedFd) -> Result<Opened, Error> {
-        let another = || {
-            fd.try_clone().map_err(|e| {
-                let errno = e.raw_os_error().unwrap_or_default();
-                Error::new("inherit", ErrorKind::Os(errno))
-            })
-        };
-        let no_listener = match self.adopt_listener(another()?, None) {
-            Ok(id) => return Ok(Opened::Listener(id)),
-            Err(e) => e,
-        };
-        let udp = self.el.adopt_udp(another()?, &self.policy.udp);
-        let id = udp.map_err(|_| no_listener)?;
-        self.udps.push(id);
-        Ok(Opened::Udp(id))
-    }
-
-    /// The addresses of all listeners, in the order in which they were added, with the ports that
-    /// the system chose. None once a drain has begun.
-    #[must_use]
-    pub fn local_addrs(&self) -> Vec<Addr> {
-        let addrs = self.listeners.iter().map(|id| self.el.listener_addr(*id));
-        addrs.flatten().collect()
-    }
-
-    /// The addresses of all UDP sockets, likewise.
-    pub fn udp_addrs(&mut self) -> Vec<Addr> {
-        let addr = |id: &UdpId| self.el.udp(*id).ok()?.local_addr().ok().map(Addr::from);
-        self.udps.iter().filter_map(addr).collect()
-    }
-
     /// A handle for other threads. Its `stop` makes [`run`](Server::run) drain and return; a second
     /// `stop` cuts what is left, or, in a drain's grace, ends that and closes them.
     #[must_use]
@@ -314,87 +209,6 @@ impl<S: System> Server<S> {
         }
     }
 
-    /// Begins to drain: no more is accepted, connections are served on for the drain grace, then
-    /// every one is flushed and closed, within the drain deadline. Poll on until
-    /// [`report`](Self::report) has the result.
-    pub fn drain(&mut self) {
-        self.drain_with_grace(self.policy.drain_grace);
-    }
-
-    /// The same with another grace than the builder's. For a restart: what replaces this server is
-    /// ready, who was accepted here is served on.
-    pub fn drain_with_grace(&mut self, grace: Duration) {
-        if self.drain.is_some() {
-            return;
-        }
-        log::debug!("draining {} connections", self.el.connection_count());
-        for listener in std::mem::take(&mut self.listeners) {
-            // One that the program closed itself is gone already.
-            let _ = self.el.close_listener(listener);
-        }
-        for udp in std::mem::take(&mut self.udps) {
-            let _ = self.el.close_udp(udp);
-        }
-        if let Some(tick) = self.tick.take() {
-            let _ = self.el.cancel_timer(tick);
-        }
-        let agreed = self.seat.as_ref().map(|seat| seat.drains(grace));
-        let grace = match agreed.unwrap_or(grace) {
-            Duration::ZERO => None,
-            // Without room for a timer there is no grace.
-            grace => self.el.add_timer(TimerSpec::after(grace)).ok(),
-        };
-        if grace.is_none() {
-            self.el.shut_down(self.policy.drain_deadline);
-        }
-        self.drain = Some(Drain {
-            report: Report::default(),
-            grace,
-        });
-    }
-
-    /// Whether a drain has begun. A server drains once: from then on it listens no more, and
-    /// [`run`](Server::run) returns the report of that drain.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.drain.is_some()
-    }
-
-    /// Cuts every connection that is left.
-    pub fn abort_all(&mut self) {
-        for id in self.el.connections() {
-            if let Ok(mut conn) = self.el.conn(id) {
-                conn.abort();
-            }
-        }
-    }
-
-    /// How the drain went, once it has ended.
-    #[must_use]
-    pub fn report(&self) -> Option<Report> {
-        let drain = self.drain.as_ref()?;
-        let nobody_comes = self.seat.as_ref().is_none_or(Seat::is_over);
-        (nobody_comes && self.el.connection_count() == 0).then_some(drain.report)
-    }
-
-    /// Whether the drain is past its grace: who is there is being closed.
-    fn is_closing(&self) -> bool {
-        let drain = self.drain.as_ref();
-        drain.is_some_and(|drain| drain.grace.is_none())
-    }
-
-    fn is_grace(&self, timer: TimerId) -> bool {
-        let drain = self.drain.as_ref();
-        drain.is_some_and(|drain| drain.grace == Some(timer))
-    }
-
-    fn refuse_if_draining(&self, operation: &'static str) -> Result<(), Error> {
-        match self.is_draining() {
-            true => Err(Error::new(operation, ErrorKind::Closing)),
-            false => Ok(()),
-        }
-    }
-
     /// Applies the policy to one event of the loop; `None` when it is not the program's.
     fn judge(&mut self, event: Event) -> Option<ServerEvent> {
         match event {
@@ -422,30 +236,6 @@ impl<S: System> Server<S> {
             }
             _ => Some(ServerEvent::Loop(event)),
         }
-    }
-
-    /// The first stop drains, the next ends the grace if there is one, the last cuts.
-    fn stop(&mut self) {
-        if let Some(seat) = &mut self.seat {
-            return seat.stop();
-        }
-        if self.drain.is_none() {
-            self.drain();
-        } else if !self.end_grace() {
-            self.abort_all();
-        }
-    }
-
-    /// Ends the grace of a drain, if one is under way: all that is left is closed.
-    fn end_grace(&mut self) -> bool {
-        let grace = self.drain.as_mut().and_then(|drain| drain.grace.take());
-        let Some(timer) = grace else { return false };
-        let _ = self.el.cancel_timer(timer);
-        self.el.shut_down(self.policy.drain_deadline);
-        if let Some(seat) = &self.seat {
-            seat.closes();
-        }
-        true
     }
 
     /// Lets a connection in, or refuses it.
@@ -489,25 +279,6 @@ impl<S: System> Server<S> {
             self.untold.push(id);
         }
         stays
-    }
-
-    /// At the end of a turn: does what the workers together have been asked for.
-    fn heed(&mut self) {
-        let Some(seat) = &mut self.seat else { return };
-        self.limits.lose(seat.lost(self.el.counters()));
-        seat.tell(self.counters, self.el.counters());
-        let phase = seat.phase();
-        if phase == Phase::Serving {
-            return;
-        }
-        let grace = seat.grace();
-        self.drain_with_grace(grace);
-        if phase == Phase::Cutting {
-            self.abort_all(); // Before they could be closed.
-        }
-        if phase >= Phase::Closing {
-            self.end_grace();
-        }
     }
 
     /// Counts a connection that was accepted elsewhere; closes it when it comes too late.
