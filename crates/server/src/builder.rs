@@ -143,7 +143,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Calls [`Hooks::on_tick`](crate::Hooks::on_tick) once in this time. Default: never.
+    /// Calls [`Hooks::on_tick`](crate::Hooks::on_tick) once in this time, until a drain begins.
+    /// Default: never.
     #[must_use]
     pub fn tick_interval(mut self, interval: Duration) -> Self {
         self.tick = Some(interval);
