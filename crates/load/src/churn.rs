@@ -2,7 +2,8 @@
 //!
 //! A fixed number of slots is under way at a time. The message is sent right after the connect, for
 //! on loopback the handshake is over when connect returns; only when it is not does the slot wait to
-//! write. A slot whose connection failed opens the next a little later. The client closes first and keeps the TIME_WAIT, so it comes from many source addresses.
+//! write. A slot whose connection failed opens the next a little later. The client closes first and
+//! keeps the TIME_WAIT, so it comes from many source addresses.
 
 use std::os::fd::OwnedFd;
 use std::time::Instant;
@@ -46,7 +47,8 @@ impl Churn {
             slots: (0..plan.connections).map(|_| None).collect(),
             failed: Vec::new(),
             pattern: Pattern::new(&plan),
-            buffer: vec![0; plan.size.clamp(1, 1 << 20)],
+            // Room for one byte more than is owed: a server that answers too much is found out.
+            buffer: vec![0; plan.size.saturating_add(1).min(1 << 20)],
             opened: 0,
             plan,
         })

@@ -155,13 +155,14 @@ fn two_bytes_that_changed_places_are_found() {
 
 #[test]
 fn bytes_that_were_never_sent_are_found() {
-    for verify in [true, false] {
+    let modes = [Mode::Steady, Mode::Churn];
+    for (mode, verify) in modes.into_iter().flat_map(|m| [(m, true), (m, false)]) {
         let server = serve(|bytes, _| {
             bytes.push(0);
             true
         });
         let mut plan = plan(&server, 1, 100, 1);
-        plan.verify = verify;
+        (plan.mode, plan.verify) = (mode, verify);
         let mut load = Load::connect(plan).unwrap();
         let error = load.run(Until::Messages(10)).unwrap_err().error;
         assert!(matches!(error, Error::TooMany { connection: 0 }), "{error}");
