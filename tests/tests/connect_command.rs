@@ -229,11 +229,11 @@ fn a_peer_that_does_not_answer_is_given_up_in_time() {
         assert!(waiting.len() < 100);
     }
     let said = fails(&mut Process::run(
-        connect(&[&at.to_string(), "--timeout", "0.2"]),
+        connect(&[&at.to_string(), "--connect-timeout", "0.2"]),
         PATIENCE,
     ));
     assert!(
-        said.contains("timed out") && said.contains("--timeout"),
+        said.contains("timed out") && said.contains("--connect-timeout"),
         "{said}"
     );
 

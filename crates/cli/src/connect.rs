@@ -44,7 +44,7 @@ pub(crate) struct Args {
     target: Target,
     /// How long to connect may take, resolving the name and all addresses together.
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
-    timeout: Duration,
+    connect_timeout: Duration,
     /// End when nothing moved in either direction for so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     idle_timeout: Option<Duration>,
@@ -55,7 +55,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let options = ConnectOptions {
-        timeout: Some(args.timeout),
+        timeout: Some(args.connect_timeout),
         conn: ConnOptions {
             half_open: true,
             // Else a peer that sends before it reads, such as an echo, would stand still with us.
@@ -237,11 +237,16 @@ fn alive(sent: Result<(), Error>) -> Result<(), Failure> {
 /// What to do about an end.
 fn advice(reason: CloseReason) -> &'static str {
     match reason {
-        CloseReason::ConnectFailed(errno) if errno == Errno::CONNREFUSED.raw_os_error() => {
+        CloseReason::ConnectFailed(errno)
+            if matches!(
+                Errno::from_raw_os_error(errno),
+                Errno::CONNREFUSED | Errno::NOENT
+            ) =>
+        {
             "; is a server running there?"
         }
         CloseReason::ResolveFailed(_) => "; is the name written right?",
-        CloseReason::TimedOut(Deadline::Connect) => "; give it longer with --timeout",
+        CloseReason::TimedOut(Deadline::Connect) => "; give it longer with --connect-timeout",
         CloseReason::TimedOut(Deadline::Idle) => "; give it longer with --idle-timeout",
         _ => "",
     }

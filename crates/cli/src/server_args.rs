@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use echoloop_server::{ConnOptions, ListenOptions, ServerBuilder, Spread};
 
-use crate::values::{Rate, byte_rate, mode, rate, seconds, seconds_or_zero};
+use crate::values::{Rate, byte_rate, mode, rate, seconds, seconds_or_zero, size};
 
 /// Where nothing is printed, the loop still says in its log now and then that it waited.
 const QUIET_TICK: Duration = Duration::from_secs(10);
@@ -55,11 +55,11 @@ struct Limits {
     #[arg(long, value_name = "N[:BURST]", value_parser = rate)]
     accept_rate: Option<Rate<u32>>,
     /// SO_SNDBUF, socket(7): about how much of what waits for a slow peer the kernel holds, which is
-    /// megabytes of each by default.
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    /// megabytes of each by default. Units: k, M.
+    #[arg(long, value_name = "BYTES", value_parser = size)]
     send_buffer: Option<u32>,
     /// SO_RCVBUF, socket(7): likewise of what was received and is not read yet.
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "BYTES", value_parser = size)]
     receive_buffer: Option<u32>,
     /// Read so many bytes a second from each client, and BURST at once after a quiet time
     /// [default: BYTES]; who sends faster is slowed down. Units: k, M, G.

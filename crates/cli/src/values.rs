@@ -41,6 +41,13 @@ pub(crate) fn byte_rate(text: &str) -> Result<Rate<u64>, String> {
     })
 }
 
+/// A size of at most a gigabyte, in the same units.
+pub(crate) fn size(text: &str) -> Result<u32, String> {
+    let size = bytes(text).and_then(|bytes| u32::try_from(bytes).ok());
+    size.filter(|size| *size <= 1 << 30)
+        .ok_or_else(|| "write bytes from 1 to 1G, such as 4096, 64k or 1M".to_owned())
+}
+
 /// A number of bytes, above 0: `65536`, `64k`, `1M`, `2G`, in units of 1,024.
 fn bytes(text: &str) -> Option<u64> {
     let units = [('k', 10), ('K', 10), ('M', 20), ('G', 30)];
@@ -97,6 +104,16 @@ mod tests {
         assert_eq!(byte_rate("1G"), both(1 << 30, 1 << 30));
         for bad in ["0", "k", "", "1T", "1.5M", "99999999999G", "1M:", "-1", "µ"] {
             assert!(byte_rate(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_size_is_at_most_a_gigabyte() {
+        assert_eq!(size("4096"), Ok(4096));
+        assert_eq!(size("64k"), Ok(64 << 10));
+        assert_eq!(size("1G"), Ok(1 << 30));
+        for bad in ["0", "2G", "1073741825", "4294967296", "x", ""] {
+            assert!(size(bad).is_err(), "{bad}");
         }
     }
 
