@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use echoloop_tests::bench::{
-    DONE, FAILED, WRONG_BYTES, adds_up, bench, command, echo, fails, json, object, serve, start,
-    udp_server,
+    DONE, FAILED, WRONG_BYTES, adds_up, bench, command, echo, fails, json, object, object_of,
+    serve, start, udp_server,
 };
 use echoloop_tests::patience::{PATIENCE, until};
 use echoloop_tests::{Face, Process, Rig, artifacts};
@@ -232,6 +232,27 @@ fn ctrl_c_ends_early_and_prints_what_was_measured() {
         said.contains("ended early") && said.contains("latency"),
         "{said}"
     );
+    server.stop();
+}
+
+/// The answers of the warm-up that were on their way counted once, with a latency of minutes.
+#[test]
+fn ctrl_c_in_the_warm_up_ends_with_nothing_measured() {
+    let server = serve();
+    let base = server.descriptors();
+    let run = start(&[
+        &server.address().to_string(),
+        "--warmup=600",
+        "--depth=4",
+        "--json",
+    ]);
+    until("all its connections are there", PATIENCE, || {
+        (server.descriptors() >= base + 100).then_some(())
+    });
+    run.signal(Signal::SIGINT);
+    let (code, told) = object_of(run);
+    assert_eq!((code, &told["ended_early"]), (DONE, &true.into()));
+    assert_eq!(told["messages"], 0);
     server.stop();
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use echoloop_tests::commands::start;
 use echoloop_tests::patience::{PATIENCE, throughout, until};
 use echoloop_tests::{Client, Face, Pattern, Process, Rig, Server, ServerBuilder, tools};
 use nix::pty::openpty;
@@ -107,11 +108,28 @@ fn an_address_of_another_machine_is_said_in_one_line_with_what_to_do() {
 }
 
 #[test]
-fn what_is_no_address_is_said_in_one_line_with_an_example() {
+fn what_is_no_address_is_not_understood_and_answered_with_an_example() {
     for nonsense in ["nonsense", "127.0.0.1", "127.0.0.1:99999", "[::1:7007", ""] {
-        let said = fails_in_one_line(&["--listen", nonsense]);
-        assert!(said.contains(&format!("'{nonsense}'")), "{said}");
-        assert!(said.contains("127.0.0.1:7007"), "an example: {said}");
+        for option in ["--tcp", "--udp"] {
+            let mut process = start(&["serve", option, nonsense]);
+            assert_eq!(process.wait(PATIENCE).code(), Some(2), "{nonsense}");
+            let said = process.stderr().join("\n");
+            assert!(said.contains(&format!("'{nonsense}'")), "{said}");
+            assert!(said.contains("127.0.0.1:7007"), "an example: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_unix_socket_that_cannot_be_is_said_in_one_line_with_what_to_do() {
+    let long = "x".repeat(200);
+    for (path, what, advice) in [
+        ("/nowhere/at/all", "ENOENT", "folder"),
+        ("/dev/null", "ENOTSOCK", "another path"),
+        (&long, "ENAMETOOLONG", "107"),
+    ] {
+        let said = fails_in_one_line(&["--unix", path]);
+        assert!(said.contains(what) && said.contains(advice), "{said}");
     }
 }
 
@@ -158,6 +176,8 @@ fn a_command_that_is_not_understood_ends_with_2_and_names_the_word() {
         (&["serve", "--idle-timeout", "nan"], "--idle-timeout"),
         (&["serve", "--max-connections", "0"], "--max-connections"),
         (&["serve", "--stats", "-1"], "-1"),
+        (&["serve", "--unix", "@"], "abstract name is empty"),
+        (&["bench", "localhost:7", "--size", "2G"], "64k"),
         (&["srve"], "srve"),
     ] {
         let mut command = Face::Rust.program();

@@ -104,6 +104,24 @@ fn workers_are_replaced_by_workers() {
     }
 }
 
+/// timeout(1) signals its child, then the whole group; a terminal that is closed does likewise.
+#[test]
+fn signals_in_the_same_moment_are_one() {
+    let pairs = [
+        [Signal::SIGTERM, Signal::SIGHUP],
+        [Signal::SIGINT, Signal::SIGINT],
+    ];
+    for pair in pairs.into_iter().cycle().take(10) {
+        let mut server = serve(&["--tcp", "127.0.0.1:0"]);
+        Client::connect(address_of(&server)).echo(b"hello");
+        for signal in pair {
+            server.signal(signal);
+        }
+        assert!(server.wait(PATIENCE).success(), "{:?}", server.stderr());
+        server.says("served 1 connections", PATIENCE);
+    }
+}
+
 #[test]
 fn a_second_signal_ends_workers_at_once() {
     let mut server = serve(&["--tcp", "127.0.0.1:0", "--workers", "2"]);

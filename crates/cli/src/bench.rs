@@ -9,6 +9,7 @@ mod progress;
 mod tell;
 mod whom;
 
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,9 +19,10 @@ use clap::Args as ClapArgs;
 use echoloop_load::{Failed, Load, Mode, Plan, Report, Until, cpu_time, own_cpu_time};
 use echoloop_server::Target;
 
-use crate::exit::{self, ENDED_AT_ONCE, Failure};
+use crate::exit::{self, Failure};
 use crate::service::raise_descriptor_limit;
-use crate::values::seconds;
+use crate::signals;
+use crate::values::{seconds, size};
 
 use progress::Bar;
 
@@ -34,7 +36,7 @@ Examples:
 ///
 /// Ctrl-C ends early and prints what was measured.
 #[derive(ClapArgs)]
-#[command(after_help = exit::help(EXAMPLES))]
+#[command(after_help = exit::long_help(EXAMPLES, "bytes came back wrong, or datagrams were lost"))]
 pub(crate) struct Args {
     /// The echo server: HOST:PORT, or unix:PATH, or unix:@NAME.
     #[arg(value_name = "TARGET")]
@@ -45,8 +47,8 @@ pub(crate) struct Args {
     /// How many connections are open at a time.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     connections: u32,
-    /// How long a message is.
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    /// How long a message is, at most 1G. Units: k, M, G.
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = size)]
     size: u32,
     /// How many messages are in flight on each connection.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
@@ -97,7 +99,8 @@ struct Measured<'a> {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     raise_descriptor_limit();
     let plan = plan(args)?;
-    let stop = end_by_signal()?;
+    let stop = Arc::<AtomicBool>::default();
+    signals::take(Stop(Arc::clone(&stop)), &[])?;
     let server_cpu = || args.pid.map(cpu_time).transpose();
     server_cpu().map_err(|e| {
         let pid = args.pid.unwrap_or_default();
@@ -111,6 +114,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
             Some(messages) => Until::Messages(messages),
             None => Until::Elapsed(args.duration),
         };
+        if stop.load(Ordering::Relaxed) {
+            return Ok(Report::default()); // A load whose warm-up was ended is of no further use.
+        }
         drive(&mut load, "", until, &stop)
     });
     let own_cpu = own_cpu_time() - before.0;
@@ -132,12 +138,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         server_cpu,
         early: stop.load(Ordering::Relaxed),
     };
-    if args.json {
-        tell::json(&measured, failure.as_ref());
+    let told = if args.json {
+        tell::json(&measured, failure.as_ref())
     } else if measured.report.messages > 0 || failure.is_none() {
-        tell::text(&measured);
-    }
-    failure.map_or(Ok(()), Err)
+        tell::text(&measured)
+    } else {
+        String::new()
+    };
+    let mut out = std::io::stdout();
+    let printed = out.write_all(told.as_bytes()).and_then(|()| out.flush());
+    failure.map_or_else(|| exit::printed(printed), Err)
 }
 
 fn plan(args: &Args) -> Result<Plan, Failure> {
@@ -186,16 +196,12 @@ fn drive(load: &mut Load, what: &str, until: Until, stop: &AtomicBool) -> Result
     report
 }
 
-/// The first SIGINT, SIGTERM or SIGHUP ends the run early, the second ends everything at once.
-fn end_by_signal() -> Result<Arc<AtomicBool>, Failure> {
-    use signal_hook::{consts, flag};
-    let stop = Arc::new(AtomicBool::new(false));
-    let failed = |e| Failure::failed(format!("signals can't be handled: {e}"));
-    for signal in [consts::SIGINT, consts::SIGTERM, consts::SIGHUP] {
-        // In this order: the first one finds the flag unset and sets it.
-        flag::register_conditional_shutdown(signal, ENDED_AT_ONCE, Arc::clone(&stop))
-            .and_then(|_| flag::register(signal, Arc::clone(&stop)))
-            .map_err(failed)?;
+/// The first signal ends the run early.
+struct Stop(Arc<AtomicBool>);
+
+impl signals::Target for Stop {
+    fn end(&self) -> bool {
+        self.0.store(true, Ordering::Relaxed);
+        true
     }
-    Ok(stop)
 }

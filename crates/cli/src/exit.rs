@@ -18,18 +18,33 @@ const WRONG_BYTES: u8 = 3;
 /// A second Ctrl-C: 128 + SIGINT, as a shell has it.
 pub(crate) const ENDED_AT_ONCE: i32 = 130;
 
-/// The end of every `--help`.
-pub(crate) const CODES: &str = "\
+/// The codes that every subcommand has.
+const CODES: &str = "\
 Exit codes:
     0  done
     1  failed: could not start, the peer is gone, or the system refused
-    2  the command was not understood
-    3  bytes came back wrong, or were lost
-  130  a second Ctrl-C ended it at once";
+    2  the command was not understood";
 
-/// What stands at the end of a subcommand's `--help`: its examples, then the exit codes.
+/// What stands at the end of a subcommand's `--help`: its examples, then its exit codes.
 pub(crate) fn help(examples: &str) -> String {
     format!("{examples}\n\n{CODES}")
+}
+
+/// Likewise, where bytes can be `lost` and the first signal is not the end.
+pub(crate) fn long_help(examples: &str, lost: &str) -> String {
+    let help = help(examples);
+    format!("{help}\n    3  {lost}\n  130  a second Ctrl-C ended it at once")
+}
+
+/// What became of a text for standard output: a reader that has had enough, as head(1), is no
+/// failure.
+pub(crate) fn printed(outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Err(e) if e.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::io("write standard output", &e))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why a subcommand did not succeed, in one line that says what to do about it.

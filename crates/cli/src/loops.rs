@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use echoloop_server::Remote;
+use signal_hook::consts::SIGUSR1;
 
 use crate::console::complain;
 use crate::restart::Exchange;
@@ -30,12 +31,26 @@ impl Loops {
 }
 
 impl signals::Target for Loops {
-    fn drain(&self) -> bool {
+    fn end(&self) -> bool {
         self.exchange.stop(); // First: this process may end at once.
         let stopped: Vec<_> = self.remotes.iter().map(Remote::stop).collect();
         stopped.iter().any(Result::is_ok)
     }
 
+    fn ending(&self) {
+        complain!("echoloop: draining; once more to end at once");
+    }
+
+    fn other(&self, signal: i32) {
+        match signal {
+            SIGUSR1 => self.dump(),
+            _ => self.restart(),
+        }
+    }
+}
+
+impl Loops {
+    /// Writes all that is open to standard error.
     fn dump(&self) {
         for (worker, remote) in self.remotes.iter().enumerate() {
             if let Err(e) = remote.post(DUMP) {
@@ -44,6 +59,7 @@ impl signals::Target for Loops {
         }
     }
 
+    /// Starts a successor, and drains when that serves; does not wait for it.
     fn restart(&self) {
         if self.restarting.swap(true, Ordering::Relaxed) {
             complain!("echoloop: a restart is under way already");

@@ -41,7 +41,7 @@ Examples:
 ///
 /// Set RUST_LOG=debug to be told what the loop does, step by step.
 #[derive(Parser)]
-#[command(name = "echoloop", version, after_help = exit::help(EXAMPLES))]
+#[command(name = "echoloop", version, after_help = exit::long_help(EXAMPLES, "bytes came back wrong, or were lost"))]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -72,8 +72,7 @@ fn write(dir: &Path, command: &Command) -> Result<(), Failure> {
 
 fn print(text: &[u8]) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());
-    let printed = out.write_all(text).and_then(|()| out.flush());
-    printed.map_err(|e| Failure::failed(format!("standard output: {e}")))
+    exit::printed(out.write_all(text).and_then(|()| out.flush()))
 }
 
 /// One page, in roff(7).

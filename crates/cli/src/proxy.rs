@@ -21,14 +21,16 @@ Examples:
   echoloop proxy unix:/run/front.sock db.example:5432 --unix-mode 660 --json
 
 Signals and ends:
-A client that can't be connected is reset. SIGINT, SIGTERM and SIGHUP drain: nobody new is let in,
-and with --drain-grace those who are there go on for so long. A second one ends at once. SIGUSR1
-writes all that is open to standard error. A drain that had to cut somebody who was owed bytes ends
-with code 3.";
+A client that can't be connected is reset; on a Unix socket one that has sent nothing sees an end.
+SIGINT, SIGTERM and SIGHUP drain: nobody new is let in, and with --drain-grace those who are there
+go on for so long. A second one ends at once. SIGUSR1 writes all that is open to standard error.
+SIGUSR2 starts this program anew, with the same arguments, on the same sockets: when the new process
+serves, this one drains. If it can't, this one goes on. A socket of a service manager (LISTEN_FDS) is
+served in place of LISTEN; it is told READY and STOPPING (NOTIFY_SOCKET).";
 
 /// Carries bytes between clients and a server, over TCP and Unix sockets in any combination.
 #[derive(ClapArgs)]
-#[command(after_help = exit::help(EXAMPLES))]
+#[command(after_help = exit::long_help(EXAMPLES, "the drain cut somebody who was owed bytes"))]
 pub(crate) struct Args {
     /// Where clients come: IP:PORT, unix:PATH or unix:@NAME; port 0 takes any free port.
     #[arg(value_name = "LISTEN")]

@@ -26,24 +26,22 @@ SIGINT, SIGTERM and SIGHUP drain: nobody new is let in, those who are there get 
 A second one ends at once. SIGUSR1 writes all that is open to standard error.
 SIGUSR2 starts this program anew, with the same arguments, on the same sockets: when the new process
 serves, this one drains. If it can't, this one goes on. Sockets of a service manager (LISTEN_FDS) are
-served in place of the addresses; it is told READY and STOPPING (NOTIFY_SOCKET).
-
-A drain that had to cut somebody who was owed bytes ends with code 3.";
+served in place of the addresses; it is told READY and STOPPING (NOTIFY_SOCKET).";
 
 /// Runs an echo server (RFC 862): what a client sends comes back to it.
 #[derive(ClapArgs)]
-#[command(after_help = exit::help(EXAMPLES))]
+#[command(after_help = exit::long_help(EXAMPLES, "the drain cut somebody who was owed bytes"))]
 pub(crate) struct Args {
     /// Listen on TCP, such as 127.0.0.1:7007 or [::1]:7007; port 0 takes any free port. May be
     /// given several times. [default, where no address is given: 127.0.0.1:7007]
-    #[arg(long, value_name = "ADDR", visible_alias = "listen")]
-    tcp: Vec<String>,
+    #[arg(long, value_name = "ADDR", value_parser = ip, visible_alias = "listen")]
+    tcp: Vec<SocketAddr>,
     /// Answer datagrams on UDP, likewise.
-    #[arg(long, value_name = "ADDR")]
-    udp: Vec<String>,
+    #[arg(long, value_name = "ADDR", value_parser = ip)]
+    udp: Vec<SocketAddr>,
     /// Listen on a Unix socket: a path, or @NAME for an abstract one (unix(7)), likewise.
-    #[arg(long, value_name = "PATH")]
-    unix: Vec<String>,
+    #[arg(long, value_name = "PATH", value_parser = unix)]
+    unix: Vec<Addr>,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -51,7 +49,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut heritage = Heritage::take()?;
     let builder = match heritage.is_empty() {
-        true => addresses(args)?,
+        true => addresses(args),
         false => heritage.serve(),
     };
     let builder = args.server.apply(builder);
@@ -63,38 +61,34 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     service::run(builder, heritage, &args.server, words, |_| Echo)
 }
 
-fn addresses(args: &Args) -> Result<ServerBuilder, Failure> {
+fn addresses(args: &Args) -> ServerBuilder {
     let mut builder = Server::builder();
-    for text in &args.tcp {
-        builder = builder.listen(ip("--tcp", text)?);
+    for addr in &args.tcp {
+        builder = builder.listen(*addr);
     }
-    for path in &args.unix {
-        builder = builder.listen(unix(path)?);
+    for addr in &args.unix {
+        builder = builder.listen(addr);
     }
-    for text in &args.udp {
-        builder = builder.bind_udp(ip("--udp", text)?);
+    for addr in &args.udp {
+        builder = builder.bind_udp(*addr);
     }
     if args.tcp.is_empty() && args.unix.is_empty() && args.udp.is_empty() {
         builder = builder.listen(DEFAULT);
     }
-    Ok(builder)
+    builder
 }
 
-fn ip(option: &str, text: &str) -> Result<SocketAddr, Failure> {
-    text.parse().map_err(|_| {
-        let advice = match text.strip_prefix("unix:") {
-            Some(path) => format!("write --unix {path}"),
-            None => format!("write {option} IP:PORT, such as {DEFAULT} or [::1]:7007"),
-        };
-        Failure::failed(format!("'{text}' is not an address; {advice}"))
+fn ip(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.strip_prefix("unix:") {
+        Some(path) => format!("write --unix {path}"),
+        None => format!("write IP:PORT, such as {DEFAULT} or [::1]:7007"),
     })
 }
 
-fn unix(path: &str) -> Result<Addr, Failure> {
+fn unix(path: &str) -> Result<Addr, String> {
     let path = path.strip_prefix("unix:").unwrap_or(path);
-    format!("unix:{path}")
-        .parse()
-        .map_err(|e: Error| Failure::failed(format!("--unix '{path}': {}", e.kind())))
+    let addr = format!("unix:{path}").parse();
+    addr.map_err(|e: Error| e.kind().to_string())
 }
 
 /// A command that talks to the server.

@@ -11,6 +11,7 @@ use echoloop_server::{
 };
 use rustix::io::Errno;
 use serde_json::json;
+use signal_hook::consts::{SIGUSR1, SIGUSR2};
 
 use crate::board::Board;
 use crate::console::Console;
@@ -136,7 +137,8 @@ struct Start {
 
 impl Start {
     fn serving(&mut self, loops: Vec<Remote>, place: &Where) -> Result<(), Failure> {
-        signals::take(Loops::new(loops, Arc::clone(&self.exchange)))?;
+        let loops = Loops::new(loops, Arc::clone(&self.exchange));
+        signals::take(loops, &[SIGUSR1, SIGUSR2])?;
         greet(place, &self.board);
         self.heritage.serving();
         Ok(())
@@ -197,6 +199,9 @@ fn advice(e: &Error) -> &'static str {
         Errno::ADDRINUSE if unix => "; a server listens there, choose another path",
         Errno::ADDRINUSE => "; choose another port, or port 0 for any that is free",
         Errno::ACCESS if unix => "; choose a folder that you may write to",
+        Errno::NOENT | Errno::NOTDIR if unix => "; its folder must be there",
+        Errno::NOTSOCK if unix => "; something else than a socket is there, choose another path",
+        Errno::NAMETOOLONG => "; choose a path of at most 107 bytes",
         Errno::ACCESS => "; ports below 1024 need privileges, choose a higher one",
         Errno::ADDRNOTAVAIL => "; this machine has no such address, choose one of its own",
         Errno::AFNOSUPPORT => "; this machine has no such protocol, choose an IPv4 address",

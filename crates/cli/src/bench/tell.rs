@@ -2,7 +2,6 @@
 //!
 //! Both have the same figures. Standard output has nothing else, and no control characters.
 
-use std::io::Write;
 use std::time::Duration;
 
 use echoloop_load::{Mode, Report};
@@ -14,11 +13,10 @@ use crate::units::{bytes, grouped, time};
 use super::{Measured, advice, histogram};
 
 /// For a person.
-pub(super) fn text(measured: &Measured<'_>) {
+pub(super) fn text(measured: &Measured<'_>) -> String {
     let (report, plan) = (&measured.report, measured.plan);
-    let mut out = std::io::stdout().lock();
-    // A closed standard output is not our concern.
-    let mut say = |line: String| drop(writeln!(out, "{line}"));
+    let mut told = String::new();
+    let mut say = |line: String| told += &(line + "\n");
 
     let sockets = if measured.args.udp {
         "sockets"
@@ -74,10 +72,11 @@ pub(super) fn text(measured: &Measured<'_>) {
             histogram::draw(&histogram::rows(report)).trim_end()
         ));
     }
+    told
 }
 
 /// For a program.
-pub(super) fn json(measured: &Measured<'_>, failure: Option<&Failure>) {
+pub(super) fn json(measured: &Measured<'_>, failure: Option<&Failure>) -> String {
     let (report, plan) = (&measured.report, measured.plan);
     let [p50, p90, p99, p999, max] = quantiles(report);
     let rows = histogram::rows(report);
@@ -110,7 +109,7 @@ pub(super) fn json(measured: &Measured<'_>, failure: Option<&Failure>) {
         "lost": report.lost,
         "error": failure.map(ToString::to_string),
     });
-    let _ = writeln!(std::io::stdout(), "{object}");
+    format!("{object}\n")
 }
 
 fn rate(report: &Report) -> f64 {
