@@ -3,7 +3,7 @@
 //! [`Plan`] says what to do, [`Load`] holds the connections, [`Load::run`] drives them for a time or
 //! for a number of messages and returns a [`Report`]. A run ends only when every message it sent has
 //! come back, or was lost with its connection, so its count is exactly what the server has echoed;
-//! between two runs the connections stay open and silent.
+//! between two runs the connections stay open and silent. [`crowd`] has clients of all manners.
 //!
 //! The rule: it must cost less per message than the server it drives. One `recv` and one `send` move
 //! all messages of a connection that are ready, the clock is read once per ready connection, and

@@ -3,7 +3,7 @@
 //! [`Server`] applies its policy (how many connections, the idle timeout, when to tick, how to
 //! drain) to the events of one loop and hands on the rest. A program takes them either by
 //! [`Hooks`], a trait of callbacks, or by [`Server::next_event`], in pull style. [`Workers`] are one
-//! server on several threads, with a loop and hooks each.
+//! server on several threads, with a loop and hooks each. [`Echo`] and [`Proxy`] are hooks ready made.
 //!
 //! ```
 //! use echoloop_server::{ConnId, Context, Hooks, Server};
