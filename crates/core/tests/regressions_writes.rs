@@ -248,22 +248,17 @@ fn a_peer_that_does_not_get_all_sees_a_reset_and_no_end() {
     }
 }
 
-/// At the end of the loop it was no different.
+/// Promise 4: what the kernel took at the end of the loop it delivers, which a reset would take back.
 #[test]
-fn a_loop_that_is_dropped_resets_a_peer_that_does_not_get_all() {
+fn a_loop_that_is_dropped_leaves_to_the_kernel_what_it_took() {
     let mut real = Real::new(ConnOptions::default());
     let (mut peer, conn) = real.pair();
     peer.set_nonblocking(false).unwrap();
     peer.set_read_timeout(Some(PATIENCE)).unwrap();
-    real.el.send(conn, &vec![0; 20 << 20]).unwrap();
-    assert!(real.el.conn(conn).unwrap().queued() > 0);
+    real.el.send(conn, &vec![7; 20 << 20]).unwrap();
+    let taken = (20 << 20) - real.el.conn(conn).unwrap().queued();
     drop(real);
-    let error = loop {
-        match peer.read(&mut [0; 65_536]) {
-            Ok(0) => panic!("an end of stream after a part of it"),
-            Ok(_) => {}
-            Err(error) => break error,
-        }
-    };
-    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    let mut got = Vec::new();
+    peer.read_to_end(&mut got).unwrap();
+    assert!(got.len() >= taken && taken > 0, "{} of {taken}", got.len());
 }

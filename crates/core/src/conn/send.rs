@@ -193,8 +193,8 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// At the end of the loop: offers the kernel once more all that waits. A peer that does not get
-    /// all of it is reset, or it would take a part for the whole.
+    /// At the end of the loop: offers the kernel once more all that waits. What it takes it delivers
+    /// (promise 4), which a reset would take back; so a peer that does not get all sees its end.
     pub(crate) fn flush_all(&mut self) {
         for slot in 0..self.conns.end() {
             if let Some(conn) = self.conns.get_mut(slot)
@@ -202,9 +202,6 @@ impl<S: System> EventLoop<S> {
             {
                 conn.flags.set(Flags::WRITABLE);
                 self.flush(slot);
-                if self.conns.get(slot).is_some_and(|c| !c.queue.is_empty()) {
-                    self.terminate(slot, CloseReason::ShutDown);
-                }
             }
         }
     }
