@@ -33,8 +33,7 @@ use crate::turn::{Current, Left, NOBODY};
 use crate::udp::{Batch, UdpSocket, UdpWork};
 use crate::watch::watches::Watches;
 use crate::{
-    CloseReason, ConnId, Connection, Counters, Error, ErrorKind, Event, ListenerId, LoopOptions,
-    UdpId,
+    ConnId, Connection, Counters, Error, ErrorKind, Event, ListenerId, LoopOptions, UdpId,
 };
 
 /// A non-blocking network event loop for one thread.
@@ -392,48 +391,5 @@ impl<S: System> EventLoop<S> {
     #[must_use]
     pub fn counters(&self) -> &Counters {
         &self.counters
-    }
-
-    /// Closes all listeners, and all connections as [`Connection::close`] does, with the reason
-    /// [`CloseReason::ShutDown`] and `deadline` instead of each one's close timeout.
-    ///
-    /// The loop goes on, and so do its timers, watches and UDP sockets: poll until
-    /// [`connection_count`](Self::connection_count) is 0. It takes new work, too: a connection that
-    /// comes later, even one [handed over](Self::hand_over) before whose `Adopted` was not told
-    /// yet, is not closed by this. A program that stops closes it when it is told.
-    pub fn shut_down(&mut self, deadline: Duration) {
-        let listeners: Vec<u64> = self.listeners.keys().collect();
-        for key in listeners {
-            let _ = self.close_listener(ListenerId(key));
-        }
-        let conns: Vec<u64> = self.conns.keys().collect();
-        for key in conns {
-            self.begin_close(handle::slot_of(key), CloseReason::ShutDown, Some(deadline));
-        }
-    }
-}
-
-impl<S: System> Drop for EventLoop<S> {
-    fn drop(&mut self) {
-        if self.sys.forked() {
-            self.forget_turn(); // The parent sends it.
-        }
-        self.finish_handler();
-        if !self.sys.forked() {
-            self.flush_all();
-            self.offer_udps();
-        }
-        self.mailbox.close();
-        let last = self
-            .conns
-            .last_generation()
-            .max(self.listeners.last_generation())
-            .max(self.timers.last_generation())
-            .max(self.watches.slots.last_generation())
-            .max(self.lookups.last_generation())
-            .max(self.attempts.last_generation())
-            .max(self.udps.last_generation())
-            .max(self.signals.slots.last_generation());
-        handle::release_loop(self.id, last);
     }
 }

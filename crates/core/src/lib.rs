@@ -71,6 +71,7 @@
 
 mod addr;
 mod conn;
+mod end;
 mod error;
 mod event;
 mod event_loop;
