@@ -11,8 +11,9 @@ use memmap2::MmapMut;
 
 /// Smallest piece of memory.
 const SMALLEST: usize = 4 << 10;
-/// Above so much it is mapped, in whole pages.
-const ALLOCATED_MAX: usize = 16 << 10;
+/// Above so much it is mapped, in whole pages. What is not is the allocator's to keep, and 2,000 peers that
+/// read slowly have as many pieces.
+const ALLOCATED_MAX: usize = SMALLEST;
 /// Memory that the pool keeps.
 pub(crate) const POOL_KEEPS: usize = 4 << 20;
 /// The pool takes no larger piece: one for each of many buffers is of more use.
