@@ -19,8 +19,8 @@ pub(crate) struct Left {
     pub(crate) visits: u16,
     pub(crate) posts: u16,
     pub(crate) timers: u16,
-    /// Of connections, listeners and so on.
-    pub(crate) deadlines: u16,
+    /// Connections that their deadlines end.
+    pub(crate) overdue: u16,
     pub(crate) watches: u16,
     pub(crate) lookups: u16,
     pub(crate) udps: u16,
@@ -33,7 +33,7 @@ impl Left {
         visits: 1024,
         posts: 1024,
         timers: 1024,
-        deadlines: 8,
+        overdue: 8,
         watches: 1024,
         lookups: 1024,
         udps: 1024,
@@ -120,7 +120,7 @@ impl<S: System> EventLoop<S> {
         let most = sockets + others + 3; // Waker, alarm and signals.
         self.full_waits += 1;
         if self.full_waits * self.options.events_per_turn <= most {
-            self.left.deadlines = 0;
+            self.left.overdue = 0;
         } else {
             self.full_waits = 0;
         }

@@ -110,7 +110,8 @@ fn one_destination_without_ports_holds_up_no_other() {
             }
         }
     }
-    assert!(turns < 100, "it spins: {turns} turns");
+    // Of those whose time is over, 8 are ended in a turn.
+    assert!(turns < 100 + 600 / 8, "it spins: {turns} turns");
     assert_eq!(el.counters().connect_pauses, 601);
 }
 

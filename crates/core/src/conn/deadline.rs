@@ -93,10 +93,11 @@ impl<S: System> EventLoop<S> {
         }
     }
 
-    /// A connection's deadline fired: end it if it is really due, else arm it anew.
-    pub(crate) fn conn_due(&mut self, slot: u32) {
+    /// A connection's deadline fired: end it if it is really due, else arm it anew;
+    /// whether it was.
+    pub(crate) fn conn_due(&mut self, slot: u32) -> bool {
         let Some(conn) = self.conns.get_mut(slot) else {
-            return;
+            return false;
         };
         if conn.wants_read() {
             conn.active_at = self.now; // Bytes have come, only not been read yet.
@@ -114,11 +115,12 @@ impl<S: System> EventLoop<S> {
             self.held_is_not_idle(slot);
         }
         let Some(conn) = self.conns.get_mut(slot) else {
-            return;
+            return false;
         };
         let (at, kind) = conn.next_deadline();
         if at > self.now {
-            return self.arm(slot);
+            self.arm(slot);
+            return false;
         }
         let flushed = conn.queue.is_empty();
         let reason = match kind {
@@ -127,12 +129,14 @@ impl<S: System> EventLoop<S> {
             DeadlineKind::FirstByte => CloseReason::TimedOut(Deadline::FirstByte),
             DeadlineKind::Lifetime => {
                 let reason = CloseReason::TimedOut(Deadline::Lifetime);
-                return self.begin_close(slot, reason, None);
+                self.begin_close(slot, reason, None);
+                return true;
             }
             DeadlineKind::End if conn.flags.any(Flags::CONNECTING) => self.connect_timed_out(slot),
             DeadlineKind::End if flushed => conn.reason,
             DeadlineKind::End => CloseReason::TimedOut(Deadline::Close),
         };
         self.terminate(slot, reason);
+        true
     }
 }

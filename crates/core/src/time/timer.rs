@@ -238,18 +238,17 @@ impl<S: System> EventLoop<S> {
         found.ok_or(Error::new(operation, ErrorKind::BadHandle))
     }
 
-    /// Takes the timers that are due off the heap, and of other deadlines as many as the turn has left:
-    /// to close a thousand connections that came together takes its time.
+    /// Takes what is due off the heap, until as many connections have ended by it as may in a turn: to
+    /// close a thousand that came together takes its time.
     fn collect_due(&mut self) {
         while let Some(due) = self.deadlines.pop_due_timer(self.now) {
             self.due.push_back(due);
         }
-        while self.left.deadlines > 0
+        while self.left.overdue > 0
             && let Some(owner) = self.deadlines.pop_due(self.now)
         {
-            self.left.deadlines -= 1;
             match owner {
-                Owner::Conn(slot) => self.conn_due(slot),
+                Owner::Conn(slot) => self.left.overdue -= u16::from(self.conn_due(slot)),
                 Owner::Listener(slot) => self.try_accepting(slot),
                 Owner::Lookup(slot) => self.lookup_due(slot),
                 Owner::Race(slot) => self.try_next_address(slot),
