@@ -178,7 +178,7 @@ pub(crate) fn measure(options: &BadOptions) -> Result<()> {
     ] {
         program.argv.push(format!("--{name}={number}").into());
     }
-    let first = process::before_others(2);
+    let first = process::before_all();
     if first.is_empty() {
         progress.note("no real-time priority here: what else the machine does is measured, too");
     }
@@ -263,7 +263,7 @@ impl Scene {
         thread::sleep(CONTROL);
         let control = self.good_window()?;
 
-        let second = process::before_others(1);
+        let second = process::before_most();
         let mut bad = CrowdProcess::start("the bad clients", self.cores.load, &second)?;
         for band in &attack.bands {
             bad.invite(&Invitation {
@@ -280,14 +280,15 @@ impl Scene {
         let mut last_came = Instant::now();
         let longest = Duration::from_secs(LIFETIME) + SLACK * 2;
         loop {
-            thread::sleep(Duration::from_millis(100));
+            // To look at a process holds it up: its descriptors take a millisecond to count.
+            thread::sleep(Duration::from_millis(500));
             for (sum, tally) in bands.iter_mut().zip(bad.tally()?) {
                 if tally.opened > 0 {
                     last_came = Instant::now();
                 }
                 sum.add(&tally);
             }
-            peak_memory = peak_memory.max(process::resident(pid)?);
+            peak_memory = peak_memory.max(process::resident_about(pid)?);
             let all_came = bands
                 .iter()
                 .zip(&attack.bands)

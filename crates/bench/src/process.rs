@@ -38,16 +38,32 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
 }
 
 /// The words in front of a command that put it before all others that want the same core, by chrt(1),
-/// where that is allowed: what else a shared machine does is then not measured. A higher level is
-/// before a lower one.
-pub(crate) fn before_others(level: u32) -> Vec<OsString> {
-    let words = ["chrt".into(), "--rr".into(), level.to_string().into()];
-    let mut trial = Command::new(&words[0]);
+/// where that is allowed: what else a shared machine does is then not measured.
+pub(crate) fn before_all() -> Vec<OsString> {
+    if_allowed(&["chrt", "--rr", "1"])
+}
+
+/// The same by nice(1): before most others, but after those.
+pub(crate) fn before_most() -> Vec<OsString> {
+    if_allowed(&["nice", "-n", "-10"])
+}
+
+fn if_allowed(words: &[&str]) -> Vec<OsString> {
+    let mut trial = Command::new(words[0]);
     trial.args(&words[1..]).arg("true").stderr(Stdio::null());
     match trial.status() {
-        Ok(status) if status.success() => words.into(),
+        Ok(status) if status.success() => words.iter().map(Into::into).collect(),
         _ => Vec::new(),
     }
+}
+
+/// Resident memory of a process, in bytes, at a glance (proc_pid_statm(5)): the kernel's own count may be
+/// some pages behind, but to take it stops nobody, as [`resident`] does.
+pub(crate) fn resident_about(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/statm")).context("the server has ended")?;
+    let pages = text.split(' ').nth(1).and_then(|pages| pages.parse().ok());
+    let pages: u64 = pages.context("no resident size in /proc")?;
+    Ok(pages * rustix::param::page_size() as u64)
 }
 
 /// Resident memory of a process, in bytes.

@@ -107,7 +107,7 @@ struct Look {
 impl Look {
     fn at(pid: u32) -> Result<Look> {
         Ok(Look {
-            memory: process::resident(pid)?,
+            memory: process::resident_about(pid)?,
             descriptors: process::descriptors(pid)?,
             cpu: cpu_time(pid)?,
         })
