@@ -14,7 +14,8 @@ use crate::{Addr, Error, ErrorKind, UdpId, UdpOptions};
 
 impl<S: System> EventLoop<S> {
     /// Opens a UDP socket on `on`; port 0 lets the system choose, and
-    /// [`Udp::local_addr`] tells. What arrives is [`Event::Datagrams`].
+    /// [`Udp::local_addr`](crate::Udp::local_addr) tells. What arrives is
+    /// [`Event::Datagrams`](crate::Event::Datagrams).
     ///
     /// The socket lives until [`close_udp`](Self::close_udp). All of them share one
     /// buffer: 64 KiB, and up to 2 MiB once one of them is busy.
