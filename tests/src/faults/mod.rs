@@ -1,7 +1,7 @@
 //! Every system call of the running server made to fail, in turn: the tools of `tests/faults.rs`.
 //!
 //! An [`Injection`] is a call, an errno (or a short count), and when. [`Injected`] is the real `echoloop serve` under
-//! `faults/inject.c`, which makes that call fail; [`workload`] is what its clients do meanwhile; [`judge`] says what
+//! `faults/inject.c`, which makes that call fail; [`workload`] is what its clients do meanwhile; [`judge()`] says what
 //! came of it, by the rules that hold whatever fails; [`table`] has the calls with the errors that they can give.
 //!
 //! The rule: what a real kernel would never do is not injected (see the top of `inject.c`), so there is no excuse.
