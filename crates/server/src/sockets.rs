@@ -16,7 +16,7 @@ impl<S: System> Server<S> {
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::listen`]; [`ErrorKind::Closing`] once a drain has begun.
+    /// As [`EventLoop::listen`](crate::EventLoop::listen); [`ErrorKind::Closing`] once a drain has begun.
     pub fn listen(
         &mut self,
         on: impl TryInto<Addr, Error: Into<Error>>,
@@ -36,7 +36,7 @@ impl<S: System> Server<S> {
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::adopt_listener`]; [`ErrorKind::Closing`] once a drain has begun.
+    /// As [`EventLoop::adopt_listener`](crate::EventLoop::adopt_listener); [`ErrorKind::Closing`] once a drain has begun.
     pub fn adopt_listener(
         &mut self,
         listener: OwnedFd,
@@ -53,7 +53,7 @@ impl<S: System> Server<S> {
     ///
     /// # Errors
     ///
-    /// As [`EventLoop::bind_udp`]; [`ErrorKind::Closing`] once a drain has begun.
+    /// As [`EventLoop::bind_udp`](crate::EventLoop::bind_udp); [`ErrorKind::Closing`] once a drain has begun.
     pub fn bind_udp(
         &mut self,
         on: impl TryInto<Addr, Error: Into<Error>>,
