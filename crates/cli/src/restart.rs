@@ -4,7 +4,8 @@
 //! The rule: until the successor has said that it serves, nothing here has changed; if it fails,
 //! this process goes on, and if this one is stopped meanwhile, both end. The sockets travel as a
 //! service manager passes them (sd_listen_fds(3)), and with them the end of a pipe, by its name: a
-//! byte in it says "I serve", its end without one says that the successor is gone. Service managers are told by sd_notify(3).
+//! byte in it says "I serve", its end without one says that the successor is gone. Service managers
+//! are told by sd_notify(3).
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};

@@ -11,8 +11,8 @@ use memmap2::MmapMut;
 
 /// Smallest piece of memory.
 const SMALLEST: usize = 4 << 10;
-/// Above so much it is mapped, in whole pages. What is not is the allocator's to keep, and 2,000 peers that
-/// read slowly have as many pieces.
+/// Above so much it is mapped, in whole pages. What is not is the allocator's to keep, and 2,000
+/// peers that read slowly have as many pieces.
 const ALLOCATED_MAX: usize = SMALLEST;
 /// Memory that the pool keeps.
 pub(crate) const POOL_KEEPS: usize = 4 << 20;
