@@ -20,8 +20,7 @@
  *         fprintf(stderr, "%s\n", echoloop_last_error());
  *     echoloop_free(loop);
  *
- *     cargo build --release -p echoloop-capi
- *     cc -Iinclude echo.c -o echo -Ltarget/release -lecholoop -Wl,-rpath,$PWD/target/release
+ *     cc echo.c -o echo $(pkg-config --cflags --libs echoloop)
  *
  * There are two ways to receive: callbacks (echoloop_run() with a struct of hooks) and batches
  * (echoloop_poll_batch() fills an array of events). A server (echoloop_server_new()) is a loop

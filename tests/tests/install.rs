@@ -1,0 +1,428 @@
+//! `make install` as packagers and C programmers use it: into a folder of the test's own, and from there on without a
+//! look at the repository.
+//!
+//! The library is built once, into `target/install`. What pkg-config is asked about is where it was installed for; what
+//! CMake is asked about was put elsewhere by DESTDIR, so it proves as well that the tree can be moved.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use echoloop_tests::tools::tool;
+use echoloop_tests::{Process, artifacts};
+
+/// The first test builds a release with link-time optimisation.
+const LONG: Duration = Duration::from_secs(900);
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+#[test]
+fn all_is_installed_under_destdir_and_uninstall_removes_it_and_nothing_else() {
+    let tree = Tree::new("files", "/opt/echoloop");
+    // Elsewhere than usual, as Debian's packages have it.
+    let settings = [
+        "LIBDIR=/opt/echoloop/lib/x86_64-linux-gnu",
+        "MANDIR=/opt/man",
+    ];
+    tree.make("install", &settings);
+
+    let lib = "opt/echoloop/lib/x86_64-linux-gnu";
+    let mut expected = BTreeSet::from([
+        format!("{lib}/libecholoop.so.{VERSION}"),
+        format!("{lib}/libecholoop.so.0"),
+        format!("{lib}/libecholoop.so"),
+        format!("{lib}/libecholoop.a"),
+        format!("{lib}/pkgconfig/echoloop.pc"),
+        format!("{lib}/cmake/echoloop/echoloopConfig.cmake"),
+        format!("{lib}/cmake/echoloop/echoloopConfigVersion.cmake"),
+        "opt/echoloop/include/echoloop.h".into(),
+        "opt/man/man3/echoloop.3".into(),
+    ]);
+    for adapter in files(&artifacts::root().join("include/echoloop")) {
+        expected.insert(format!("opt/echoloop/include/echoloop/{adapter}"));
+    }
+    assert_eq!(files(&tree.destdir), expected);
+    for (link, file) in [(".0", VERSION), ("", "0")] {
+        let link = tree.destdir.join(format!("{lib}/libecholoop.so{link}"));
+        let target = fs::read_link(link).expect("a link");
+        assert_eq!(target, Path::new(&format!("libecholoop.so.{file}")));
+    }
+
+    let foreign = tree
+        .destdir
+        .join("opt/echoloop/include/echoloop/adapters/foreign.h");
+    fs::create_dir_all(foreign.parent().expect("in a folder")).expect("it can be made");
+    fs::write(&foreign, "").expect("it can be written");
+    tree.make("uninstall", &settings);
+    let left = BTreeSet::from(["opt/echoloop/include/echoloop/adapters/foreign.h".to_owned()]);
+    assert_eq!(files(&tree.destdir), left);
+
+    fs::remove_file(&foreign).expect("written above");
+    tree.make("uninstall", &settings);
+    assert_eq!(files(&tree.destdir), BTreeSet::new());
+    for gone in [
+        &format!("{lib}/cmake/echoloop"),
+        "opt/echoloop/include/echoloop",
+    ] {
+        assert!(!tree.destdir.join(gone).exists(), "{gone} was left behind");
+    }
+}
+
+#[test]
+fn no_installed_text_knows_where_it_was_built_or_put() {
+    let tree = Tree::new("texts", "/opt/echoloop");
+    tree.make("install", &[]);
+    let texts = files(&tree.destdir)
+        .into_iter()
+        .filter(|name| !name.contains("/libecholoop."));
+    for name in texts {
+        let text = fs::read_to_string(tree.destdir.join(&name)).expect("a text");
+        for path in [artifacts::root(), &artifacts::target(), &tree.destdir] {
+            let path = path.to_str().expect("a path of plain letters");
+            assert!(!text.contains(path), "{name} names {path}");
+        }
+        assert!(
+            !text.contains('@') || name.ends_with(".h"),
+            "{name} has a gap:\n{text}"
+        );
+    }
+}
+
+#[test]
+fn the_shared_library_has_a_name_that_outlives_versions() {
+    let tree = Tree::new("soname", "/opt/echoloop");
+    tree.make("install", &[]);
+    let library = tree
+        .installed()
+        .join("lib")
+        .join(format!("libecholoop.so.{VERSION}"));
+    let dynamic = says("readelf", [OsStr::new("-d"), library.as_os_str()]);
+    assert!(
+        dynamic.contains("Library soname: [libecholoop.so.0]"),
+        "{dynamic}"
+    );
+    // What runs from the target folder is linked against a library that has no such name, and stays so.
+    let plain = artifacts::release().join("libecholoop.so");
+    let dynamic = says("readelf", [OsStr::new("-d"), plain.as_os_str()]);
+    assert!(!dynamic.contains("soname"), "{dynamic}");
+}
+
+#[test]
+fn programs_of_gcc_build_by_pkg_config_and_run() {
+    programs_build_by_pkg_config("gcc", "g++");
+}
+
+#[test]
+fn programs_of_clang_build_by_pkg_config_and_run() {
+    programs_build_by_pkg_config("clang", "clang++");
+}
+
+#[test]
+fn programs_of_gcc_build_by_cmake_and_run() {
+    programs_build_by_cmake("gcc", "g++");
+}
+
+#[test]
+fn programs_of_clang_build_by_cmake_and_run() {
+    programs_build_by_cmake("clang", "clang++");
+}
+
+#[test]
+fn the_manual_page_is_found_has_every_function_and_no_fault_of_layout() {
+    let tree = Tree::new("man", "/opt/echoloop");
+    tree.make("install", &[]);
+    let folder = tree.installed().join("share/man");
+    let page = folder.join("man3/echoloop.3");
+    let text = fs::read_to_string(&page).expect("it was installed");
+    assert!(text.contains(&format!("\"echoloop {VERSION}\"")), "{text}");
+    for section in [
+        "NAME",
+        "SYNOPSIS",
+        "CONVENTIONS",
+        "ERRORS",
+        "THREADS",
+        "FUNCTIONS",
+    ] {
+        assert!(
+            text.contains(&format!("\n.SH {section}\n")),
+            "it has {section}"
+        );
+    }
+    let header = artifacts::root().join("include/echoloop.h");
+    let header = fs::read_to_string(header).expect("it is there");
+    let functions = functions(&header);
+    assert!(functions.len() > 40, "{functions:?}");
+    for function in functions {
+        assert!(
+            text.contains(&format!("\\fB{function}\\fP(")),
+            "it has {function}"
+        );
+    }
+    if tool("man").is_some() {
+        let found = says(
+            "man",
+            [
+                OsStr::new("-M"),
+                folder.as_os_str(),
+                "-w".as_ref(),
+                "echoloop".as_ref(),
+            ],
+        );
+        assert_eq!(Path::new(found.trim()), page);
+        let mut reader = Command::new("man");
+        reader
+            .args(["--warnings=w", "-l"])
+            .arg(&page)
+            .env("LC_ALL", "C.UTF-8");
+        let reader = ran(reader);
+        assert_eq!(reader.stderr(), [""; 0]);
+        let shown = reader.stdout().join("\n");
+        assert!(
+            shown.contains("echoloop - one non-blocking event loop"),
+            "{shown}"
+        );
+    }
+}
+
+#[test]
+fn the_package_of_python_has_the_version_of_the_library() {
+    let project = fs::read_to_string(artifacts::root().join("python/pyproject.toml"));
+    let line = format!("\nversion = \"{VERSION}\"\n");
+    assert!(project.expect("it is there").contains(&line));
+}
+
+/// Shared, from the static library, and with nothing shared at all, in both languages.
+#[track_caller]
+fn programs_build_by_pkg_config(c: &str, cpp: &str) {
+    let tools = [tool(c), tool(cpp), tool("pkg-config")];
+    let [Some(_), Some(_), Some(pkg_config)] = tools else {
+        return;
+    };
+    let tree = Tree::for_its_prefix(&format!("pkg-config-{c}"));
+    tree.make("install", &[]);
+    let lib = tree.installed().join("lib");
+    let ask = |arguments: &[&str]| {
+        let mut command = Command::new(&pkg_config);
+        command
+            .args(arguments)
+            .arg("echoloop")
+            .env("PKG_CONFIG_PATH", lib.join("pkgconfig"));
+        ran(command).stdout().join(" ")
+    };
+    assert_eq!(ask(&["--modversion"]), VERSION);
+
+    let shared = ask(&["--cflags", "--libs"]) + &format!(" -Wl,-rpath,{}", lib.display());
+    let whole = ask(&["--cflags", "--libs", "--static"]);
+    let archive = whole.replace("-lecholoop", "-l:libecholoop.a");
+    let languages = [(c, "c", "-std=c99"), (cpp, "c++", "-std=c++11")];
+    for (compiler, language, standard) in languages {
+        for (kind, flags) in [
+            ("shared", &shared),
+            ("archive", &archive),
+            ("static", &whole),
+        ] {
+            let program = tree.destdir.join(format!("{language}-{kind}"));
+            let mut command = Command::new(compiler);
+            command
+                .args([
+                    "-Wall",
+                    "-Wextra",
+                    "-Wpedantic",
+                    "-Werror",
+                    standard,
+                    "-x",
+                    language,
+                ])
+                .arg(consumer("consumer.c"))
+                .args(["-x", "none", "-o"])
+                .arg(&program)
+                .args((kind == "static").then_some("-static"))
+                .args(flags.split_whitespace());
+            ran(command);
+            runs(&program, kind == "shared");
+        }
+    }
+}
+
+#[track_caller]
+fn programs_build_by_cmake(c: &str, cpp: &str) {
+    let tools = [tool(c), tool(cpp), tool("cmake")];
+    let [Some(_), Some(_), Some(cmake)] = tools else {
+        return;
+    };
+    let tree = Tree::new(&format!("cmake-{c}"), "/opt/echoloop");
+    tree.make("install", &[]);
+    let build = tree.destdir.join("build");
+    let series = VERSION.rsplit_once('.').expect("three parts").0;
+    let mut configure = Command::new(&cmake);
+    configure
+        .arg("-S")
+        .arg(consumer(""))
+        .arg("-B")
+        .arg(&build)
+        .arg(format!(
+            "-DCMAKE_PREFIX_PATH={}",
+            tree.installed().display()
+        ))
+        .args([
+            format!("-DCMAKE_C_COMPILER={c}"),
+            format!("-DCMAKE_CXX_COMPILER={cpp}"),
+        ])
+        .args([
+            format!("-DWANTED={series}"),
+            format!("-DUNWANTED={series}.999"),
+        ]);
+    let said = ran(configure).stdout().join("\n");
+    assert!(
+        said.contains(&format!("found echoloop {VERSION}\n")),
+        "{said}"
+    );
+    let mut compile = Command::new(&cmake);
+    compile.arg("--build").arg(&build);
+    ran(compile);
+    for (program, shared) in [
+        ("c_echoloop", true),
+        ("cpp_echoloop", true),
+        ("c_static", false),
+        ("cpp_static", false),
+    ] {
+        runs(&build.join(program), shared);
+    }
+}
+
+/// Runs a consumer, which must know the versions, and need the shared library by its lasting name or not at all.
+#[track_caller]
+fn runs(program: &Path, shared: bool) {
+    let said = ran(Command::new(program)).stdout();
+    assert_eq!(said, [format!("header {VERSION} library {VERSION}")]);
+    let dynamic = says("readelf", [OsStr::new("-d"), program.as_os_str()]);
+    let needed: Vec<&str> = dynamic
+        .lines()
+        .filter(|line| line.contains("(NEEDED)") && line.contains("echoloop"))
+        .filter_map(|line| line.split(['[', ']']).nth(1))
+        .collect();
+    let expected: &[&str] = if shared { &["libecholoop.so.0"] } else { &[] };
+    assert_eq!(needed, expected, "{}", program.display());
+}
+
+/// An installed tree that goes with the test.
+struct Tree {
+    destdir: PathBuf,
+    /// Where it was installed for; what `destdir` is put before, unless it begins with it.
+    prefix: PathBuf,
+}
+
+impl Tree {
+    /// One that is put aside by DESTDIR.
+    fn new(name: &str, prefix: &str) -> Self {
+        let destdir = artifacts::scratch().join(format!("install-{name}-{}", std::process::id()));
+        fs::create_dir_all(&destdir).expect("the target folder can be written");
+        Self {
+            destdir,
+            prefix: prefix.into(),
+        }
+    }
+
+    /// One that is where it was made for.
+    fn for_its_prefix(name: &str) -> Self {
+        let mut tree = Self::new(name, "");
+        tree.prefix = tree.destdir.join("prefix");
+        tree
+    }
+
+    /// Where the files of the prefix are now.
+    fn installed(&self) -> PathBuf {
+        match self.prefix.strip_prefix(&self.destdir) {
+            Ok(_) => self.prefix.clone(),
+            Err(_) => self
+                .destdir
+                .join(self.prefix.strip_prefix("/").expect("it is absolute")),
+        }
+    }
+
+    #[track_caller]
+    fn make(&self, goal: &str, settings: &[&str]) {
+        let _one_builds = artifacts::lock("install");
+        let mut make = Command::new("make");
+        make.arg("-C").arg(artifacts::root()).arg(goal);
+        make.arg(format!("PREFIX={}", self.prefix.display()))
+            .args(settings);
+        if self.installed() != self.prefix {
+            make.arg(format!("DESTDIR={}", self.destdir.display()));
+        }
+        make.env("CARGO", env!("CARGO"))
+            .env("CARGO_TARGET_DIR", artifacts::target());
+        ran(make);
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.destdir);
+        }
+    }
+}
+
+/// A file of the consumer's project.
+fn consumer(file: &str) -> PathBuf {
+    artifacts::root().join("tests/install").join(file)
+}
+
+/// The files and links below a folder, by their paths in it; none if it is not there.
+fn files(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry.expect("a folder can be read");
+        let name = entry
+            .file_name()
+            .into_string()
+            .expect("a name of plain letters");
+        if entry.file_type().expect("it has a type").is_dir() {
+            found.extend(
+                files(&entry.path())
+                    .into_iter()
+                    .map(|file| format!("{name}/{file}")),
+            );
+        } else {
+            found.insert(name);
+        }
+    }
+    found
+}
+
+/// The names of the functions that a header declares.
+fn functions(header: &str) -> BTreeSet<&str> {
+    let declarations = header
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase()));
+    declarations
+        .filter_map(|line| line.split_once('('))
+        .filter_map(|(before, _)| before.rsplit([' ', '*']).next())
+        .filter(|name| name.starts_with("echoloop_"))
+        .collect()
+}
+
+#[track_caller]
+fn says<'a>(program: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> String {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    ran(command).stdout().join("\n")
+}
+
+/// Runs a command to its good end.
+#[track_caller]
+fn ran(command: Command) -> Process {
+    let shown = format!("{command:?}");
+    let mut process = Process::run(command, LONG);
+    let status = process.wait(LONG);
+    assert!(
+        status.success(),
+        "{shown} ended with {status}: {}",
+        process.stderr().join("\n")
+    );
+    process
+}
