@@ -90,6 +90,7 @@ static void on_close(void *user, echoloop_conn *conn, int reason, uint64_t unsen
 int main(int argc, char **argv)
 {
     static struct client client;
+    echoloop_conn_options conn = ECHOLOOP_CONN_OPTIONS_INIT;
     echoloop_connect_options options = ECHOLOOP_CONNECT_OPTIONS_INIT;
     echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
     pthread_t reader;
@@ -99,8 +100,9 @@ int main(int argc, char **argv)
     hooks.on_drained = on_drained;
     hooks.on_close = on_close;
     hooks.on_post = on_post;
-    options.conn.no_auto_pause = 1; /* Both sides send before they read: nobody may pause. */
-    options.conn.idle_timeout_us = argc > 2 ? (int64_t)(atof(argv[2]) * 1e6) : 0;
+    conn.no_auto_pause = 1; /* Both sides send before they read: nobody may pause. */
+    conn.idle_timeout_us = argc > 2 ? (int64_t)(atof(argv[2]) * 1e6) : 0;
+    options.conn = &conn;
     client.loop = echoloop_new(NULL);
     if (client.loop == NULL
         || echoloop_connect(client.loop, argc > 1 ? argv[1] : "127.0.0.1:7007", &options, &client.conn) < 0

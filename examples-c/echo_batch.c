@@ -66,7 +66,8 @@ static void *wait_for_signals(void *remote)
 int main(int argc, char **argv)
 {
     const char *addr = argc > 1 ? argv[1] : "127.0.0.1:7007";
-    echoloop_server_options options = ECHOLOOP_SERVER_OPTIONS_INIT;
+    echoloop_conn_options conn = ECHOLOOP_CONN_OPTIONS_INIT;
+    echoloop_listen_options listen = ECHOLOOP_LISTEN_OPTIONS_INIT;
     echoloop_report report = ECHOLOOP_REPORT_INIT;
     echoloop_server *server;
     echoloop_listener *listener;
@@ -79,9 +80,10 @@ int main(int argc, char **argv)
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGTERM);
-    options.conn.idle_timeout_us = argc > 2 ? (int64_t)(atof(argv[2]) * 1e6) : 0;
-    server = echoloop_server_new(&options);
-    if (server == NULL || echoloop_server_listen(server, addr, NULL, &listener) < 0
+    conn.idle_timeout_us = argc > 2 ? (int64_t)(atof(argv[2]) * 1e6) : 0;
+    listen.conn = &conn;
+    server = echoloop_server_new(NULL);
+    if (server == NULL || echoloop_server_listen(server, addr, &listen, &listener) < 0
         || echoloop_listener_addr(listener, where, sizeof where) < 0
         || echoloop_remote_new(echoloop_server_loop(server), &remote) < 0) {
         fprintf(stderr, "%s\n", echoloop_last_error());

@@ -154,20 +154,87 @@
 #define ECHOLOOP_SECONDS(n) ((int64_t)(n) * 1000000)
 
 /* How to start the structs; every member is named so that no compiler warns. */
-#define ECHOLOOP_CONN_OPTIONS_INIT { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, { 0, 0, 0, 0 } }
-#define ECHOLOOP_OPTIONS_INIT { sizeof(echoloop_options), 0, 0, 0 }
+#define ECHOLOOP_OPTIONS_INIT { sizeof(echoloop_options), 0, 0, 0, 0 }
+#define ECHOLOOP_CONN_OPTIONS_INIT \
+    { sizeof(echoloop_conn_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define ECHOLOOP_LISTEN_OPTIONS_INIT \
-    { sizeof(echoloop_listen_options), 0, 0, 0, 0, ECHOLOOP_CONN_OPTIONS_INIT }
+    { sizeof(echoloop_listen_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL }
 #define ECHOLOOP_CONNECT_OPTIONS_INIT \
-    { sizeof(echoloop_connect_options), 0, NULL, ECHOLOOP_CONN_OPTIONS_INIT }
+    { sizeof(echoloop_connect_options), 0, NULL, NULL, 0, NULL }
 #define ECHOLOOP_SERVER_OPTIONS_INIT \
-    { sizeof(echoloop_server_options), 0, 0, 0, 0, 0, 0, ECHOLOOP_CONN_OPTIONS_INIT }
+    { sizeof(echoloop_server_options), NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
 #define ECHOLOOP_HOOKS_INIT \
-    { sizeof(echoloop_hooks), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL }
+    { sizeof(echoloop_hooks), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+      NULL, NULL, NULL, NULL, NULL }
 #define ECHOLOOP_COUNTERS_INIT { sizeof(echoloop_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 #define ECHOLOOP_SERVER_COUNTERS_INIT { sizeof(echoloop_server_counters), 0, 0, 0, 0 }
 #define ECHOLOOP_REPORT_INIT { sizeof(echoloop_report), 0, 0, 0 }
 
+
+/**
+ * The peer finished sending, and what was queued for it was flushed.
+ */
+#define ECHOLOOP_CLOSE_PEER_FINISHED 1
+
+/**
+ * The peer reset the connection.
+ */
+#define ECHOLOOP_CLOSE_RESET 2
+
+/**
+ * echoloop_conn_close() was called.
+ */
+#define ECHOLOOP_CLOSE_CLOSED_HERE 3
+
+/**
+ * echoloop_conn_abort() was called.
+ */
+#define ECHOLOOP_CLOSE_ABORTED_HERE 4
+
+/**
+ * More than max_unread, or than the loop's memory budget, was left unread.
+ */
+#define ECHOLOOP_CLOSE_INPUT_TOO_LARGE 5
+
+/**
+ * A server that drains closed it.
+ */
+#define ECHOLOOP_CLOSE_SHUT_DOWN 6
+
+/**
+ * The connection was not made in time.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_CONNECT 7
+
+/**
+ * No byte moved in either direction for the idle timeout.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_IDLE 8
+
+/**
+ * The peer took no byte of what is queued for the write-stall timeout.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL 9
+
+/**
+ * A closed connection could not be flushed in time.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_CLOSE 10
+
+/**
+ * The peer sent nothing at all for the first-byte timeout.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE 11
+
+/**
+ * The connection was open for its whole lifetime, and was closed in order.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME 12
+
+/**
+ * The socket was given away (echoloop_give_away()), or handed to another loop.
+ */
+#define ECHOLOOP_CLOSE_GIVEN_AWAY 13
 
 /**
  * A listener accepted conn; source.listener.
@@ -241,8 +308,9 @@
 #define ECHOLOOP_EVENT_TICK 13
 
 /**
- * A server's maximum of connections is reached, and the next one was refused: status is
- * ECHOLOOP_ETOOMANY. It has no other events.
+ * A server has refused conn (reset it) for want of a place: status is why, ECHOLOOP_REFUSED_...
+ * It has no other events; its handle only answers for the peer's address, until the next call for
+ * events. Always the last event of its batch.
  */
 #define ECHOLOOP_EVENT_REFUSED 14
 
@@ -252,64 +320,83 @@
 #define ECHOLOOP_EVENT_ERROR 15
 
 /**
- * The peer finished sending, and what was queued for it was flushed.
+ * conn was made elsewhere and is this loop's now: it was adopted, or handed over by another loop.
  */
-#define ECHOLOOP_CLOSE_PEER_FINISHED 1
+#define ECHOLOOP_EVENT_ADOPTED 16
 
 /**
- * The peer reset the connection.
+ * conn waits for a descriptor or a port to connect with: status is -errno. It goes on by itself,
+ * within its deadline. Told once for each connection.
  */
-#define ECHOLOOP_CLOSE_RESET 2
+#define ECHOLOOP_EVENT_CONNECT_PAUSED 17
 
 /**
- * echoloop_conn_close() was called.
+ * source.watch is ready for what status says, ECHOLOOP_READABLE and so on; user is what was given
+ * with it. It is told again in the next turn as long as it stays ready, unless the watch's mode is
+ * another one.
  */
-#define ECHOLOOP_CLOSE_CLOSED_HERE 3
+#define ECHOLOOP_EVENT_WATCH 18
 
 /**
- * echoloop_conn_abort() was called.
+ * The descriptor of source.watch was closed without echoloop_watch_close(); status is its number,
+ * which may name another one by now: do not close it. The watch is gone.
  */
-#define ECHOLOOP_CLOSE_ABORTED_HERE 4
+#define ECHOLOOP_EVENT_WATCH_DEAD 19
 
 /**
- * More than max_unread, or than the loop's memory budget, was left unread.
+ * len datagrams came to source.udp; echoloop_udp_received() has them until the next call for
+ * events. Always the last event of its batch.
  */
-#define ECHOLOOP_CLOSE_INPUT_TOO_LARGE 5
+#define ECHOLOOP_EVENT_DATAGRAMS 20
 
 /**
- * A server that drains closed it.
+ * source.udp learned of an error, such as -ECONNREFUSED of a peer that is not there: status. The
+ * socket goes on.
  */
-#define ECHOLOOP_CLOSE_SHUT_DOWN 6
+#define ECHOLOOP_EVENT_UDP_ERROR 21
 
 /**
- * The connection was not made in time.
+ * After a datagram was refused with ECHOLOOP_EQUEUEFULL: the queue of source.udp is empty again.
  */
-#define ECHOLOOP_CLOSE_TIMED_OUT_CONNECT 7
+#define ECHOLOOP_EVENT_UDP_DRAINED 22
 
 /**
- * No byte moved in either direction for the idle timeout.
+ * source.lookup has its answer: status is 0 or why there is none, len how many addresses
+ * echoloop_lookup_addr() has until the next call for events; user is what was given with it. Always
+ * the last event of its batch.
  */
-#define ECHOLOOP_CLOSE_TIMED_OUT_IDLE 8
+#define ECHOLOOP_EVENT_RESOLVED 23
 
 /**
- * The peer took no byte of what is queued for the write-stall timeout.
+ * Signal number status arrived, once or several times: source.signal.
  */
-#define ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL 9
+#define ECHOLOOP_EVENT_SIGNAL 24
 
 /**
- * A closed connection could not be flushed in time.
+ * The loop holds more than its memory budget: it neither accepts nor reads from connections with a
+ * queue until UNDER_BUDGET.
  */
-#define ECHOLOOP_CLOSE_TIMED_OUT_CLOSE 10
+#define ECHOLOOP_EVENT_OVER_BUDGET 25
 
 /**
- * The peer sent nothing at all for the first-byte timeout.
+ * After OVER_BUDGET: an eighth of the budget is free, and the loop goes on.
  */
-#define ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE 11
+#define ECHOLOOP_EVENT_UNDER_BUDGET 26
 
 /**
- * The connection was open for its whole lifetime, and was closed in order.
+ * The server has its max_connections.
  */
-#define ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME 12
+#define ECHOLOOP_REFUSED_MAX_CONNECTIONS 1
+
+/**
+ * The peer's address has its max_per_peer.
+ */
+#define ECHOLOOP_REFUSED_MAX_PER_PEER 2
+
+/**
+ * Connections come faster than accept_rate.
+ */
+#define ECHOLOOP_REFUSED_ACCEPT_RATE 3
 
 /**
  * Bytes that always suffice for the text of an address, its end mark included.
@@ -375,6 +462,18 @@
 #define ECHOLOOP_ENULL -10011
 
 /**
+ * The loop was made before a fork(2), and this is the child. echoloop_after_fork() makes it usable
+ * here; it may also be freed, which does not disturb the parent.
+ */
+#define ECHOLOOP_EFORKED -10012
+
+/**
+ * Not a code itself: a name that could not be resolved has this less the size of its EAI_ number
+ * (getaddrinfo(3)), so EAI_NONAME, -2 on Linux, is -11002.
+ */
+#define ECHOLOOP_RESOLVER_BASE -11000
+
+/**
  * Major part of the version of this header; 0: the ABI may still change with every minor version.
  */
 #define ECHOLOOP_VERSION_MAJOR 0
@@ -388,6 +487,41 @@
  * Patch part of the version of this header.
  */
 #define ECHOLOOP_VERSION_PATCH 0
+
+/**
+ * A read would find something, or end of stream, or an error: it would not block.
+ */
+#define ECHOLOOP_READABLE 1
+
+/**
+ * A write would be taken, or fail: it would not block.
+ */
+#define ECHOLOOP_WRITABLE 2
+
+/**
+ * There is something exceptional to read, such as urgent data of TCP (POLLPRI of poll(2)).
+ */
+#define ECHOLOOP_PRIORITY 4
+
+/**
+ * Readiness only: the peer has finished sending (POLLRDHUP), or hung up.
+ */
+#define ECHOLOOP_READ_CLOSED 8
+
+/**
+ * Readiness only: an error is pending; for a pipe, the reading end is closed (POLLERR).
+ */
+#define ECHOLOOP_FAILED 16
+
+/**
+ * Readiness only: the other end is gone (POLLHUP). What it sent before may still be to be read.
+ */
+#define ECHOLOOP_HANG_UP 32
+
+/**
+ * Readiness only: the descriptor is not open, or its number names another one by now (POLLNVAL).
+ */
+#define ECHOLOOP_INVALID 64
 
 /**
  * A loop. Made by echoloop_new(), ended by echoloop_free().
@@ -406,6 +540,12 @@ typedef struct echoloop_conn echoloop_conn;
 typedef struct echoloop_listener echoloop_listener;
 
 /**
+ * A name that is being resolved. Made by echoloop_resolve(), ended after its RESOLVED event, by
+ * echoloop_lookup_cancel() or with its loop.
+ */
+typedef struct echoloop_lookup echoloop_lookup;
+
+/**
  * What other threads may use of a loop. Made by echoloop_remote_new(), ended by
  * echoloop_remote_free().
  */
@@ -418,10 +558,27 @@ typedef struct echoloop_remote echoloop_remote;
 typedef struct echoloop_server echoloop_server;
 
 /**
+ * A signal that is an event. Made by echoloop_signal_watch(), ended by echoloop_signal_close() or
+ * with its loop.
+ */
+typedef struct echoloop_signal echoloop_signal;
+
+/**
  * A timer. Made by echoloop_timer_new(), ended by echoloop_timer_cancel(), with its loop, or,
  * when it fires once, after its TIMER event.
  */
 typedef struct echoloop_timer echoloop_timer;
+
+/**
+ * A UDP socket. Made by echoloop_udp_bind(), ended by echoloop_udp_close() or with its loop.
+ */
+typedef struct echoloop_udp echoloop_udp;
+
+/**
+ * A watch of a descriptor. Made by echoloop_watch_new(), ended by echoloop_watch_close(), with its
+ * loop, or, when its descriptor was closed by the program, after its WATCH_DEAD event.
+ */
+typedef struct echoloop_watch echoloop_watch;
 
 /**
  * What an event is about beside its connection; which member counts is said at its type.
@@ -443,10 +600,26 @@ typedef union echoloop_event_source {
      * CLOSED.
      */
     uint64_t unsent;
+    /**
+     * WATCH, WATCH_DEAD.
+     */
+    struct echoloop_watch *watch;
+    /**
+     * DATAGRAMS, UDP_ERROR, UDP_DRAINED.
+     */
+    struct echoloop_udp *udp;
+    /**
+     * RESOLVED.
+     */
+    struct echoloop_lookup *lookup;
+    /**
+     * SIGNAL.
+     */
+    struct echoloop_signal *signal;
 } echoloop_event_source;
 
 /**
- * One event of a batch, filled by echoloop_poll_batch().
+ * One event, of a batch (echoloop_poll_batch()) or for on_event.
  */
 typedef struct echoloop_event {
     /**
@@ -454,7 +627,8 @@ typedef struct echoloop_event {
      */
     uint32_t type;
     /**
-     * CLOSED: the reason. ACCEPT_PAUSED, REFUSED, ERROR: a status code. Else 0.
+     * CLOSED, REFUSED: why. WATCH: what it is ready for. WATCH_DEAD: the number of the descriptor.
+     * SIGNAL: the number of the signal. Else a status code; 0 where nothing is said of one.
      */
     int32_t status;
     /**
@@ -462,7 +636,8 @@ typedef struct echoloop_event {
      */
     struct echoloop_conn *conn;
     /**
-     * The connection's user pointer at the time of the event; for TIMER, the timer's.
+     * The user pointer, at the time of the event, of what the event is about: the connection, timer,
+     * watch, UDP socket or lookup.
      */
     void *user;
     /**
@@ -470,7 +645,7 @@ typedef struct echoloop_event {
      */
     const uint8_t *data;
     /**
-     * DATA: how many.
+     * DATA: how many bytes. DATAGRAMS: how many datagrams. RESOLVED: how many addresses. Else 0.
      */
     size_t len;
     /**
@@ -499,6 +674,10 @@ typedef struct echoloop_options {
      * Words that may wait after echoloop_remote_post(). 0: 1,048,576.
      */
     int64_t post_capacity;
+    /**
+     * Warn in the log (echoloop_set_log()) of each callback that takes so long or longer. 0: never.
+     */
+    int64_t slow_handler_us;
 } echoloop_options;
 
 /**
@@ -556,9 +735,14 @@ typedef struct echoloop_counters {
 } echoloop_counters;
 
 /**
- * Options of a connection, part of the options of listeners, connects and servers.
+ * Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
+ * TCP and IP are not for Unix sockets, which go without them.
  */
 typedef struct echoloop_conn_options {
+    /**
+     * sizeof(echoloop_conn_options); ECHOLOOP_CONN_OPTIONS_INIT sets it.
+     */
+    size_t size;
     /**
      * Not 0: leave Nagle's algorithm on, tcp(7). By default small sends leave at once; they are
      * gathered by callback or batch here.
@@ -574,9 +758,9 @@ typedef struct echoloop_conn_options {
      */
     int no_auto_pause;
     /**
-     * Must be 0.
+     * IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent, 0 to 255. 0: the system's.
      */
-    int reserved_flags;
+    int tos;
     /**
      * Above this many queued bytes the connection is CONGESTED. 0: 256 KiB.
      */
@@ -606,9 +790,58 @@ typedef struct echoloop_conn_options {
      */
     int64_t close_timeout_us;
     /**
-     * Must be 0.
+     * Close when the peer has sent nothing at all so long after the connection was made. 0: none.
      */
-    int64_t reserved[4];
+    int64_t first_byte_timeout_us;
+    /**
+     * Close, in order, so long after the connection was made, however busy it is. 0: never.
+     */
+    int64_t lifetime_us;
+    /**
+     * How long a closed and flushed connection waits for its peer to finish too. 0: 1 s; negative:
+     * not at all, and a peer that is still sending may then lose what it has not read.
+     */
+    int64_t linger_us;
+    /**
+     * Read at most so many bytes a second; what is beyond stays in the kernel, so TCP slows the
+     * sender down. 0: no bound.
+     */
+    int64_t receive_rate;
+    /**
+     * With receive_rate: so many bytes at once, after a silence. 0: what comes in a second.
+     */
+    int64_t receive_burst;
+    /**
+     * SO_MAX_PACING_RATE, socket(7) (Linux), in bytes a second: the kernel sends no faster. 0: none.
+     */
+    int64_t pacing_rate;
+    /**
+     * SO_KEEPALIVE and TCP_KEEPIDLE, tcp(7): ask a peer that was silent for so long whether it is
+     * there. Rounded up to seconds. 0: never.
+     */
+    int64_t keepalive_us;
+    /**
+     * TCP_KEEPINTVL: time between two such questions. 0: 10 s.
+     */
+    int64_t keepalive_interval_us;
+    /**
+     * TCP_KEEPCNT: questions without an answer after which the connection ends as -ETIMEDOUT. 0: 6.
+     */
+    int64_t keepalive_count;
+    /**
+     * SO_SNDBUF, socket(7), in bytes: what the kernel holds to be sent. 0: the kernel tunes it, for
+     * TCP to megabytes with a peer that does not read.
+     */
+    int64_t send_buffer;
+    /**
+     * SO_RCVBUF, socket(7), in bytes: what the kernel holds to be read. 0: the kernel tunes it.
+     */
+    int64_t recv_buffer;
+    /**
+     * TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet, so
+     * what waits does so in the queue, where the marks see it. 0: all that fits its buffer.
+     */
+    int64_t notsent_lowat;
 } echoloop_conn_options;
 
 /**
@@ -620,7 +853,8 @@ typedef struct echoloop_listen_options {
      */
     size_t size;
     /**
-     * Connections that may wait to be accepted, listen(2). 0: 4,096.
+     * Connections that may wait to be accepted, listen(2). 0: 4,096; negative: as many as the system
+     * allows.
      */
     int backlog;
     /**
@@ -636,9 +870,28 @@ typedef struct echoloop_listen_options {
      */
     int dual_stack;
     /**
-     * Of the connections that are accepted.
+     * The mode of a Unix socket's file, such as 0660, exactly: the umask does not count. 0: what the
+     * umask leaves.
      */
-    struct echoloop_conn_options conn;
+    int unix_mode;
+    /**
+     * TCP_FASTOPEN, tcp(7) (Linux): how many may come with data in their SYN. 0: off.
+     */
+    int fast_open;
+    /**
+     * TCP_DEFER_ACCEPT, tcp(7) (Linux): accept only those that have sent something, or about so long
+     * after they came; rounded up to seconds. 0: off.
+     */
+    int64_t defer_accept_us;
+    /**
+     * SO_BINDTODEVICE, socket(7) (Linux): only what comes in on this interface, such as "eth0".
+     * NULL: all.
+     */
+    const char *device;
+    /**
+     * Of the connections that are accepted; NULL: the defaults.
+     */
+    const struct echoloop_conn_options *conn;
 } echoloop_listen_options;
 
 /**
@@ -650,18 +903,87 @@ typedef struct echoloop_connect_options {
      */
     size_t size;
     /**
-     * How long the connect may take. 0: 30 s; negative: as long as the system tries.
+     * How long the connect may take, resolving the name and all tries together. 0: 30 s; negative:
+     * as long as the system tries.
      */
     int64_t timeout_us;
     /**
-     * Local address to bind first, or NULL.
+     * Local address to bind first, or NULL; of a name's addresses, only those of its family are
+     * tried.
      */
     const char *local;
     /**
-     * Of the connection.
+     * SO_BINDTODEVICE, socket(7) (Linux): go out by this interface, such as "eth0". NULL: as routed.
      */
-    struct echoloop_conn_options conn;
+    const char *device;
+    /**
+     * How long one address of a name may take before the next is tried beside it (RFC 8305, 5), from
+     * 10 ms to 2 s. 0: 250 ms.
+     */
+    int64_t attempt_delay_us;
+    /**
+     * Of the connection; NULL: the defaults.
+     */
+    const struct echoloop_conn_options *conn;
 } echoloop_connect_options;
+
+/**
+ * An IP address and a port, plain data: it may be kept, copied and compared by memcmp(3).
+ * echoloop_ip_parse() makes one of text, echoloop_ip_text() the reverse.
+ */
+typedef struct echoloop_ip {
+    /**
+     * The address in network order: 16 bytes, or 4 and 12 zeros.
+     */
+    uint8_t bytes[16];
+    /**
+     * The interface of a link-local IPv6 address, ipv6(7); else 0.
+     */
+    uint32_t scope;
+    /**
+     * The port, in the order of this machine.
+     */
+    uint16_t port;
+    /**
+     * 4 or 6; 0: no address.
+     */
+    uint8_t version;
+    /**
+     * Always 0.
+     */
+    uint8_t reserved;
+} echoloop_ip;
+
+/**
+ * A datagram that arrived.
+ */
+typedef struct echoloop_datagram {
+    /**
+     * What it says, readable as long as the array of datagrams is.
+     */
+    const uint8_t *data;
+    /**
+     * Bytes of data, perhaps 0.
+     */
+    size_t len;
+    /**
+     * Who sent it.
+     */
+    struct echoloop_ip from;
+    /**
+     * The address of this machine, or the group, that it was sent to, without a port. Told only by
+     * a socket that is bound to all addresses, where the system can; else its version is 0.
+     */
+    struct echoloop_ip to;
+    /**
+     * Not 0: it was longer than max_datagram; this is its beginning.
+     */
+    int truncated;
+    /**
+     * Always 0.
+     */
+    int reserved;
+} echoloop_datagram;
 
 /**
  * What to call when something happens. Start with ECHOLOOP_HOOKS_INIT; any member may stay NULL.
@@ -677,7 +999,8 @@ typedef struct echoloop_hooks {
      */
     size_t size;
     /**
-     * A connection is open: accepted by listener, or, where that is NULL, connected.
+     * A connection is open: accepted by listener, or, where that is NULL, connected, adopted, or
+     * accepted by another worker.
      */
     void (*on_open)(void *user, struct echoloop_conn *conn, struct echoloop_listener *listener);
     /**
@@ -702,13 +1025,14 @@ typedef struct echoloop_hooks {
     void (*on_end_of_stream)(void *user, struct echoloop_conn *conn);
     /**
      * The connection has ended; called exactly once for each that was opened or asked for. reason
-     * is ECHOLOOP_CLOSE_... or -errno (of a failed connect, for example), unsent the bytes that
-     * were sent and never left. The handle is stale when the callback returns: free what its user
+     * is ECHOLOOP_CLOSE_... or a status code (of a failed connect, for example), unsent the bytes
+     * that were sent and never left. The handle is stale when the callback returns: free what its user
      * pointer names here. It is not called for those that end with the free of their loop.
      */
     void (*on_close)(void *user, struct echoloop_conn *conn, int reason, uint64_t unsent);
     /**
-     * A timer is due. One that fires once is gone when the callback returns, unless re-armed.
+     * A timer is due that has no callback of its own. One that fires once is gone when the callback
+     * returns, unless re-armed.
      */
     void (*on_timer)(void *user, struct echoloop_timer *timer, void *timer_user);
     /**
@@ -720,11 +1044,49 @@ typedef struct echoloop_hooks {
      */
     void (*on_tick)(void *user);
     /**
-     * Something is told that is no single connection's: accepting is paused (-errno) or goes on
-     * (0), a peer was refused (ECHOLOOP_ETOOMANY), on_data returned more than len
-     * (ECHOLOOP_EINVAL). text is readable until the callback returns. The loop goes on.
+     * Something went wrong that is no single connection's: accepting is paused, or a connect, for
+     * want of descriptors or memory (-errno), a UDP socket learned of an error (-errno), on_data
+     * returned more than len (ECHOLOOP_EINVAL). text is readable until the callback returns. The
+     * loop goes on.
      */
     void (*on_error)(void *user, int status, const char *text);
+    /**
+     * A server has refused (reset) this connection: why is ECHOLOOP_REFUSED_... It has no other
+     * callbacks; until this one returns its handle answers for the peer's address.
+     */
+    void (*on_refused)(void *user, struct echoloop_conn *conn, int why);
+    /**
+     * Datagrams arrived, in this order; all are readable until the callback returns.
+     */
+    void (*on_datagrams)(void *user,
+                         struct echoloop_udp *udp,
+                         const struct echoloop_datagram *datagrams,
+                         size_t n);
+    /**
+     * A watched descriptor is ready (ECHOLOOP_READABLE and so on) whose watch has no callback of its
+     * own.
+     */
+    void (*on_watch)(void *user, struct echoloop_watch *watch, void *watch_user, int readiness);
+    /**
+     * A signal arrived, once or several times.
+     */
+    void (*on_signal)(void *user, struct echoloop_signal *signal, int number);
+    /**
+     * A lookup has its answer: status is 0 or why there is none; until the callback returns
+     * echoloop_lookup_addr() has the n addresses. Then the lookup is gone.
+     */
+    void (*on_resolved)(void *user,
+                        struct echoloop_lookup *lookup,
+                        void *lookup_user,
+                        int status,
+                        size_t n);
+    /**
+     * Every other event, as a batch has it: accepting or connecting pauses (after on_error) and
+     * accepting goes on, the memory budget is reached or free again, a watched descriptor was
+     * closed, a UDP socket failed (after on_error) or has room again, and, for echoloop_run_once()
+     * alone, a stop. Types that you do not know may be added.
+     */
+    void (*on_event)(void *user, const struct echoloop_event *event);
 } echoloop_hooks;
 
 /**
@@ -736,34 +1098,44 @@ typedef struct echoloop_server_options {
      */
     size_t size;
     /**
-     * As in echoloop_options.
+     * Of its loop; NULL: the defaults.
      */
-    int64_t memory_budget;
+    const struct echoloop_options *loop;
     /**
-     * As in echoloop_options.
+     * Of the listeners that are given none; NULL: the defaults.
      */
-    int64_t events_per_turn;
+    const struct echoloop_listen_options *listen;
     /**
-     * As in echoloop_options.
-     */
-    int64_t post_capacity;
-    /**
-     * Connections at a time; the next one is reset at once and told as REFUSED. 0 or negative: no
-     * limit but the system's.
+     * Connections at a time; the next one is refused: reset at once and told as REFUSED. 0 or
+     * negative: no limit but the system's.
      */
     int64_t max_connections;
     /**
-     * Time from one TICK to the next. 0: no ticks.
+     * Connections at a time from one IPv4 address, or from one /64 of IPv6; the next one is refused.
+     * Unix peers are not counted. 0 or negative: no limit.
+     */
+    int64_t max_per_peer;
+    /**
+     * Connections a second; those that come faster are refused. 0 or negative: no limit.
+     */
+    int64_t accept_rate;
+    /**
+     * With accept_rate: so many at once, after a quiet time. 0: those of a second.
+     */
+    int64_t accept_burst;
+    /**
+     * Time from one TICK to the next, until a drain begins. 0: no ticks.
      */
     int64_t tick_us;
     /**
-     * How long a drain may take. 0: 5 s.
+     * How long connections are served on after a drain has begun, before they are closed. 0: not at
+     * all.
+     */
+    int64_t drain_grace_us;
+    /**
+     * How long closing them, at the end of a drain, may take. 0: 5 s; negative: for ever.
      */
     int64_t drain_deadline_us;
-    /**
-     * Of the connections of listeners that are given no options.
-     */
-    struct echoloop_conn_options conn;
 } echoloop_server_options;
 
 /**
@@ -814,6 +1186,11 @@ typedef struct echoloop_server_counters {
     uint64_t most_open;
 } echoloop_server_counters;
 
+/**
+ * Called when a timer is due, in place of on_timer; see echoloop_timer_set_callback().
+ */
+typedef void (*echoloop_timer_fn)(void *timer_user, struct echoloop_timer *timer);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -834,6 +1211,12 @@ int echoloop_poll_batch(struct echoloop *loop,
                         struct echoloop_event *events,
                         size_t capacity,
                         int64_t timeout_us);
+
+/**
+ * The text of a close reason (the status of CLOSED, the reason of on_close), "peer finished".
+ * Never NULL, valid for ever.
+ */
+const char *echoloop_close_reason(int reason);
 
 /**
  * Sends len bytes: all are taken, in order, or none. Never blocks; what the kernel does not take
@@ -943,12 +1326,6 @@ const char *echoloop_last_error(void);
 int echoloop_last_status(void);
 
 /**
- * The text of a close reason (the status of CLOSED, the reason of on_close), "peer finished".
- * Never NULL, valid for ever.
- */
-const char *echoloop_close_reason(int reason);
-
-/**
  * Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
  * (echoloop_last_status(): -EMFILE, -ENOMEM, ECHOLOOP_ETOOMANY, ECHOLOOP_EINVAL). End it with
  * echoloop_free(), on this thread, before the thread ends.
@@ -1012,12 +1389,46 @@ int echoloop_connect(struct echoloop *loop,
 int64_t echoloop_live_handles(void);
 
 /**
+ * One turn by callbacks, for a loop within another one, or within a frame of a game: hands out what
+ * is there, or else waits at most timeout_us (0: not at all, negative: for ever) and hands out what
+ * came. Returns how many events there were; 0 after the timeout, and early as
+ * echoloop_poll_batch(). A stop ends nothing: it is told to on_event as ECHOLOOP_EVENT_STOP. Errors:
+ * ECHOLOOP_EREENTRY in a callback, ECHOLOOP_EPANIC, ECHOLOOP_EFORKED.
+ */
+int echoloop_run_once(struct echoloop *loop,
+                      const struct echoloop_hooks *hooks,
+                      void *user,
+                      int64_t timeout_us);
+
+/**
+ * For batches: calls the callback that the timer or watch of a TIMER, WATCH or WATCH_DEAD event has
+ * of its own (echoloop_timer_set_callback(), echoloop_watch_set_callback()), on the loop's thread
+ * and before the next call for events. Returns 1 if it had one; 0 if the event is the program's.
+ */
+int echoloop_dispatch(const struct echoloop_event *event);
+
+/**
  * Runs the loop: waits for events and calls hooks, until echoloop_stop() or
  * echoloop_remote_stop(); then returns 0. What was sent before is flushed as far as the kernel
  * takes it; connections stay, and the loop can be run again. user is handed to every callback.
  * Errors: ECHOLOOP_EREENTRY in a callback, ECHOLOOP_EPANIC.
  */
 int echoloop_run(struct echoloop *loop, const struct echoloop_hooks *hooks, void *user);
+
+/**
+ * Makes a loop usable in the child of a fork(2); in the process that made it this does nothing.
+ * Before, every call on the loop and on what belongs to it gets ECHOLOOP_EFORKED in the child, save
+ * its free, which does not disturb the parent; a run from before the fork ends with that code.
+ *
+ * All handles stay good, remotes too: those in the child reach the child's loop. The sockets are
+ * shared, two descriptors of one connection: what arrives goes to whoever reads first. So usually
+ * the parent closes what the child serves and the child the rest. Of a connection from before the
+ * fork, close and abort in the child close only the child's descriptor. What was queued before the
+ * fork is left to the parent. Fork while no other thread is in the middle of a call.
+ *
+ * Errors: -EMFILE, -ENFILE, -ENOMEM; then the loop can only be freed.
+ */
+int echoloop_after_fork(struct echoloop *loop);
 
 /**
  * Writes the text of the address a listener listens on to buf, with the port that the system
@@ -1126,7 +1537,8 @@ int echoloop_server_free(struct echoloop_server *server);
 const char *echoloop_strerror(int status);
 
 /**
- * The name of a status code, "ECONNREFUSED", "ECHOLOOP_EBADHANDLE". Never NULL, valid for ever.
+ * The name of a status code, "ECONNREFUSED", "ECHOLOOP_EBADHANDLE", "EAI_NONAME". Never NULL, valid
+ * for ever.
  */
 const char *echoloop_errname(int status);
 
@@ -1146,6 +1558,13 @@ int echoloop_timer_new(struct echoloop *loop,
  * once can be re-armed until its callback returns, or until the next poll.
  */
 int echoloop_timer_rearm(struct echoloop_timer *timer, int64_t delay_us);
+
+/**
+ * Has a timer call callback with its user pointer, in place of on_timer; NULL takes that back. With
+ * batches its TIMER event is handed out as ever, and echoloop_dispatch() calls. Errors:
+ * ECHOLOOP_ENOMEM.
+ */
+int echoloop_timer_set_callback(struct echoloop_timer *timer, echoloop_timer_fn callback);
 
 /**
  * Ends a timer; it does not fire any more, also when it was due already.

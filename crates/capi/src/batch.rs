@@ -4,26 +4,24 @@
 //! to the batch's memory, since the next read overwrites them; a large one stays where it is and
 //! ends the batch. So do the events whose objects the core lets go with the next event.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::ptr;
 
-use echoloop_core::{ConnId, Event, EventLoop, Kind};
+use echoloop_core::{Event, EventLoop, Kind};
 use echoloop_server::{Server, ServerEvent};
 
+use crate::convert::convert;
 use crate::detail::{Refused, returned};
-use crate::event::close_code;
 use crate::guard::occupy;
-use crate::handle::{handle, raw};
-use crate::options::time;
+use crate::handle::raw;
+use crate::options::timeout;
 use crate::registry::{self, LoopCell};
 use crate::take::take;
 use crate::{
-    ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, ECHOLOOP_ETOOMANY,
-    ECHOLOOP_EVENT_ACCEPT_PAUSED, ECHOLOOP_EVENT_ACCEPT_RESUMED, ECHOLOOP_EVENT_CLOSED,
-    ECHOLOOP_EVENT_CONGESTED, ECHOLOOP_EVENT_CONNECTED, ECHOLOOP_EVENT_DATA,
-    ECHOLOOP_EVENT_DRAINED, ECHOLOOP_EVENT_END_OF_STREAM, ECHOLOOP_EVENT_OPENED,
-    ECHOLOOP_EVENT_POSTED, ECHOLOOP_EVENT_REFUSED, ECHOLOOP_EVENT_STOP, ECHOLOOP_EVENT_TICK,
-    ECHOLOOP_EVENT_TIMER, echoloop, echoloop_event, echoloop_event_source,
+    ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, ECHOLOOP_EVENT_CLOSED,
+    ECHOLOOP_EVENT_DATA, ECHOLOOP_EVENT_DATAGRAMS, ECHOLOOP_EVENT_END_OF_STREAM,
+    ECHOLOOP_EVENT_REFUSED, ECHOLOOP_EVENT_RESOLVED, ECHOLOOP_EVENT_STOP, ECHOLOOP_EVENT_TIMER,
+    echoloop, echoloop_event,
 };
 
 /// Reads up to this size are copied.
@@ -84,12 +82,7 @@ pub unsafe extern "C" fn echoloop_poll_batch(
                 // The last CLOSED was handled just now: the drain has ended, nothing will come.
                 return Ok(0);
             }
-            let timeout = if timeout_us == 0 {
-                Some(std::time::Duration::ZERO)
-            } else {
-                time(timeout_us, None)
-            };
-            server.poll(timeout)?;
+            server.poll(timeout(timeout_us))?;
             registry::note_turn(cell, server.event_loop().live_handles());
             if cell.free_at_end.get() {
                 return Err(Refused::new("poll batch", ECHOLOOP_ECLOSED));
@@ -141,7 +134,7 @@ impl Filling<'_> {
         };
         let user = el.conn(conn).map_or(0, |view| view.user_data());
         let taken = take(self.cell, el, conn);
-        let mut event = of_conn(ECHOLOOP_EVENT_DATA, conn, user);
+        let mut event = echoloop_event::of_conn(ECHOLOOP_EVENT_DATA, conn, user);
         event.len = taken.len;
         event.data = taken.data;
         let small = taken.len <= SMALL;
@@ -160,78 +153,12 @@ impl Filling<'_> {
         !small
     }
 
-    #[inline(never)]
     fn add_other(&mut self, el: &mut EventLoop, event: ServerEvent) -> bool {
-        let mut user = |conn: ConnId| el.conn(conn).map_or(0, |view| view.user_data());
-        let mut last = false;
-        let event = match event {
-            ServerEvent::Tick => echoloop_event::new(ECHOLOOP_EVENT_TICK),
-            ServerEvent::Refused { .. } => echoloop_event {
-                status: ECHOLOOP_ETOOMANY,
-                ..echoloop_event::new(ECHOLOOP_EVENT_REFUSED)
-            },
-            ServerEvent::Loop(event) => match event {
-                Event::Accepted { conn, listener } => echoloop_event {
-                    source: echoloop_event_source {
-                        listener: handle(listener.to_raw()),
-                    },
-                    ..of_conn(ECHOLOOP_EVENT_OPENED, conn, user(conn))
-                },
-                Event::Connected { conn } => of_conn(ECHOLOOP_EVENT_CONNECTED, conn, user(conn)),
-                Event::Congested { conn } => of_conn(ECHOLOOP_EVENT_CONGESTED, conn, user(conn)),
-                Event::Drained { conn } => of_conn(ECHOLOOP_EVENT_DRAINED, conn, user(conn)),
-                Event::EndOfStream { conn } => {
-                    last = true; // With the next event the core begins to close.
-                    of_conn(ECHOLOOP_EVENT_END_OF_STREAM, conn, user(conn))
-                }
-                Event::Closed {
-                    conn,
-                    reason,
-                    unsent,
-                } => {
-                    last = true; // With the next event the handle is stale.
-                    echoloop_event {
-                        status: close_code(reason),
-                        source: echoloop_event_source { unsent },
-                        ..of_conn(ECHOLOOP_EVENT_CLOSED, conn, user(conn))
-                    }
-                }
-                Event::Timer { timer } => {
-                    last = true; // With the next event a timer that fires once is gone.
-                    let mut event = echoloop_event::new(ECHOLOOP_EVENT_TIMER);
-                    event.user = pointer(el.timer_user_data(timer).unwrap_or(0));
-                    event.source.timer = handle(timer.to_raw());
-                    event
-                }
-                Event::Posted { word } => echoloop_event {
-                    source: echoloop_event_source {
-                        word: pointer(word),
-                    },
-                    ..echoloop_event::new(ECHOLOOP_EVENT_POSTED)
-                },
-                Event::Stop => {
-                    last = true; // A program that ends here has missed nothing.
-                    echoloop_event::new(ECHOLOOP_EVENT_STOP)
-                }
-                Event::AcceptPaused { listener, errno } => echoloop_event {
-                    status: -errno,
-                    source: echoloop_event_source {
-                        listener: handle(listener.to_raw()),
-                    },
-                    ..echoloop_event::new(ECHOLOOP_EVENT_ACCEPT_PAUSED)
-                },
-                Event::AcceptResumed { listener } => echoloop_event {
-                    source: echoloop_event_source {
-                        listener: handle(listener.to_raw()),
-                    },
-                    ..echoloop_event::new(ECHOLOOP_EVENT_ACCEPT_RESUMED)
-                },
-                // Data was taken before; a later core may have events unknown here.
-                _ => return false,
-            },
+        let Some(event) = convert(self.cell, el, event) else {
+            return false;
         };
         self.push(event);
-        last
+        ends_batch(event.r#type)
     }
 
     #[inline]
@@ -243,16 +170,18 @@ impl Filling<'_> {
     }
 }
 
-#[inline]
-fn of_conn(r#type: u32, conn: ConnId, user: u64) -> echoloop_event {
-    echoloop_event {
-        conn: handle(conn.to_raw()),
-        user: pointer(user),
-        ..echoloop_event::new(r#type)
-    }
-}
-
-#[inline]
-fn pointer(word: u64) -> *mut c_void {
-    ptr::with_exposed_provenance_mut(word as usize)
+/// Whether the core lets something go with the event after this one that its handler may want: the
+/// handle of a connection that has ended, a timer that fires once, what a socket or lookup brought. A
+/// stop does too, so that a program which ends there has missed nothing.
+fn ends_batch(r#type: u32) -> bool {
+    matches!(
+        r#type,
+        ECHOLOOP_EVENT_END_OF_STREAM
+            | ECHOLOOP_EVENT_CLOSED
+            | ECHOLOOP_EVENT_TIMER
+            | ECHOLOOP_EVENT_STOP
+            | ECHOLOOP_EVENT_REFUSED
+            | ECHOLOOP_EVENT_DATAGRAMS
+            | ECHOLOOP_EVENT_RESOLVED
+    )
 }

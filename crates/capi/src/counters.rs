@@ -2,7 +2,7 @@
 
 /// What a loop has done so far. Start with ECHOLOOP_COUNTERS_INIT.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct echoloop_counters {
     /// sizeof(echoloop_counters); ECHOLOOP_COUNTERS_INIT sets it.
     pub size: usize,
@@ -32,7 +32,7 @@ pub struct echoloop_counters {
 
 /// What a server counts beside echoloop_counters. Start with ECHOLOOP_SERVER_COUNTERS_INIT.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct echoloop_server_counters {
     /// sizeof(echoloop_server_counters); ECHOLOOP_SERVER_COUNTERS_INIT sets it.
     pub size: usize,
@@ -48,7 +48,7 @@ pub struct echoloop_server_counters {
 
 /// How a server's drain ended. Start with ECHOLOOP_REPORT_INIT.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct echoloop_report {
     /// sizeof(echoloop_report); ECHOLOOP_REPORT_INIT sets it.
     pub size: usize,

@@ -1,14 +1,20 @@
-//! Events as C sees them in batches, and the reasons for which connections end.
+//! Events as C sees them: their numbers and their layout.
 //!
 //! The rule: an event is a plain struct of 48 bytes whose layout never changes; a new kind of event
 //! is a new number, which old programs skip. `run` hands the same things to callbacks.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::ptr;
 
-use echoloop_core::{CloseReason, Deadline};
+use echoloop_core::ConnId;
+use echoloop_server::Refusal;
 
-use crate::{echoloop_conn, echoloop_listener, echoloop_timer, status};
+use crate::convert::pointer;
+use crate::handle::handle;
+use crate::{
+    echoloop_conn, echoloop_listener, echoloop_lookup, echoloop_signal, echoloop_timer,
+    echoloop_udp, echoloop_watch,
+};
 
 /// A listener accepted conn; source.listener.
 pub const ECHOLOOP_EVENT_OPENED: u32 = 1;
@@ -42,36 +48,50 @@ pub const ECHOLOOP_EVENT_ACCEPT_PAUSED: u32 = 11;
 pub const ECHOLOOP_EVENT_ACCEPT_RESUMED: u32 = 12;
 /// A server's tick interval has passed.
 pub const ECHOLOOP_EVENT_TICK: u32 = 13;
-/// A server's maximum of connections is reached, and the next one was refused: status is
-/// ECHOLOOP_ETOOMANY. It has no other events.
+/// A server has refused conn (reset it) for want of a place: status is why, ECHOLOOP_REFUSED_...
+/// It has no other events; its handle only answers for the peer's address, until the next call for
+/// events. Always the last event of its batch.
 pub const ECHOLOOP_EVENT_REFUSED: u32 = 14;
 /// Something went wrong that is no single connection's: status. The loop goes on.
 pub const ECHOLOOP_EVENT_ERROR: u32 = 15;
+/// conn was made elsewhere and is this loop's now: it was adopted, or handed over by another loop.
+pub const ECHOLOOP_EVENT_ADOPTED: u32 = 16;
+/// conn waits for a descriptor or a port to connect with: status is -errno. It goes on by itself,
+/// within its deadline. Told once for each connection.
+pub const ECHOLOOP_EVENT_CONNECT_PAUSED: u32 = 17;
+/// source.watch is ready for what status says, ECHOLOOP_READABLE and so on; user is what was given
+/// with it. It is told again in the next turn as long as it stays ready, unless the watch's mode is
+/// another one.
+pub const ECHOLOOP_EVENT_WATCH: u32 = 18;
+/// The descriptor of source.watch was closed without echoloop_watch_close(); status is its number,
+/// which may name another one by now: do not close it. The watch is gone.
+pub const ECHOLOOP_EVENT_WATCH_DEAD: u32 = 19;
+/// len datagrams came to source.udp; echoloop_udp_received() has them until the next call for
+/// events. Always the last event of its batch.
+pub const ECHOLOOP_EVENT_DATAGRAMS: u32 = 20;
+/// source.udp learned of an error, such as -ECONNREFUSED of a peer that is not there: status. The
+/// socket goes on.
+pub const ECHOLOOP_EVENT_UDP_ERROR: u32 = 21;
+/// After a datagram was refused with ECHOLOOP_EQUEUEFULL: the queue of source.udp is empty again.
+pub const ECHOLOOP_EVENT_UDP_DRAINED: u32 = 22;
+/// source.lookup has its answer: status is 0 or why there is none, len how many addresses
+/// echoloop_lookup_addr() has until the next call for events; user is what was given with it. Always
+/// the last event of its batch.
+pub const ECHOLOOP_EVENT_RESOLVED: u32 = 23;
+/// Signal number status arrived, once or several times: source.signal.
+pub const ECHOLOOP_EVENT_SIGNAL: u32 = 24;
+/// The loop holds more than its memory budget: it neither accepts nor reads from connections with a
+/// queue until UNDER_BUDGET.
+pub const ECHOLOOP_EVENT_OVER_BUDGET: u32 = 25;
+/// After OVER_BUDGET: an eighth of the budget is free, and the loop goes on.
+pub const ECHOLOOP_EVENT_UNDER_BUDGET: u32 = 26;
 
-/// The peer finished sending, and what was queued for it was flushed.
-pub const ECHOLOOP_CLOSE_PEER_FINISHED: c_int = 1;
-/// The peer reset the connection.
-pub const ECHOLOOP_CLOSE_RESET: c_int = 2;
-/// echoloop_conn_close() was called.
-pub const ECHOLOOP_CLOSE_CLOSED_HERE: c_int = 3;
-/// echoloop_conn_abort() was called.
-pub const ECHOLOOP_CLOSE_ABORTED_HERE: c_int = 4;
-/// More than max_unread, or than the loop's memory budget, was left unread.
-pub const ECHOLOOP_CLOSE_INPUT_TOO_LARGE: c_int = 5;
-/// A server that drains closed it.
-pub const ECHOLOOP_CLOSE_SHUT_DOWN: c_int = 6;
-/// The connection was not made in time.
-pub const ECHOLOOP_CLOSE_TIMED_OUT_CONNECT: c_int = 7;
-/// No byte moved in either direction for the idle timeout.
-pub const ECHOLOOP_CLOSE_TIMED_OUT_IDLE: c_int = 8;
-/// The peer took no byte of what is queued for the write-stall timeout.
-pub const ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL: c_int = 9;
-/// A closed connection could not be flushed in time.
-pub const ECHOLOOP_CLOSE_TIMED_OUT_CLOSE: c_int = 10;
-/// The peer sent nothing at all for the first-byte timeout.
-pub const ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE: c_int = 11;
-/// The connection was open for its whole lifetime, and was closed in order.
-pub const ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME: c_int = 12;
+/// The server has its max_connections.
+pub const ECHOLOOP_REFUSED_MAX_CONNECTIONS: c_int = 1;
+/// The peer's address has its max_per_peer.
+pub const ECHOLOOP_REFUSED_MAX_PER_PEER: c_int = 2;
+/// Connections come faster than accept_rate.
+pub const ECHOLOOP_REFUSED_ACCEPT_RATE: c_int = 3;
 
 /// What an event is about beside its connection; which member counts is said at its type.
 #[repr(C)]
@@ -85,29 +105,49 @@ pub union echoloop_event_source {
     pub word: *mut c_void,
     /// CLOSED.
     pub unsent: u64,
+    /// WATCH, WATCH_DEAD.
+    pub watch: *mut echoloop_watch,
+    /// DATAGRAMS, UDP_ERROR, UDP_DRAINED.
+    pub udp: *mut echoloop_udp,
+    /// RESOLVED.
+    pub lookup: *mut echoloop_lookup,
+    /// SIGNAL.
+    pub signal: *mut echoloop_signal,
 }
 
-/// One event of a batch, filled by echoloop_poll_batch().
+/// One event, of a batch (echoloop_poll_batch()) or for on_event.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct echoloop_event {
     /// ECHOLOOP_EVENT_...; skip types that you do not know.
     pub r#type: u32,
-    /// CLOSED: the reason. ACCEPT_PAUSED, REFUSED, ERROR: a status code. Else 0.
+    /// CLOSED, REFUSED: why. WATCH: what it is ready for. WATCH_DEAD: the number of the descriptor.
+    /// SIGNAL: the number of the signal. Else a status code; 0 where nothing is said of one.
     pub status: i32,
     /// The connection, or NULL.
     pub conn: *mut echoloop_conn,
-    /// The connection's user pointer at the time of the event; for TIMER, the timer's.
+    /// The user pointer, at the time of the event, of what the event is about: the connection, timer,
+    /// watch, UDP socket or lookup.
     pub user: *mut c_void,
     /// DATA: the bytes, readable until the next call for events on this loop. Else NULL.
     pub data: *const u8,
-    /// DATA: how many.
+    /// DATA: how many bytes. DATAGRAMS: how many datagrams. RESOLVED: how many addresses. Else 0.
     pub len: usize,
     /// What else the event is about.
     pub source: echoloop_event_source,
 }
 
 impl echoloop_event {
+    /// An event of a connection.
+    #[inline]
+    pub(crate) fn of_conn(r#type: u32, conn: ConnId, user: u64) -> Self {
+        Self {
+            conn: handle(conn.to_raw()),
+            user: pointer(user),
+            ..Self::new(r#type)
+        }
+    }
+
     pub(crate) const fn new(r#type: u32) -> Self {
         Self {
             r#type,
@@ -126,46 +166,13 @@ const _: () = assert!(
     "the layout is part of the ABI"
 );
 
-/// The text of a close reason (the status of CLOSED, the reason of on_close), "peer finished".
-/// Never NULL, valid for ever.
-#[unsafe(no_mangle)]
-pub extern "C" fn echoloop_close_reason(reason: c_int) -> *const c_char {
-    let text: &CStr = match reason {
-        ECHOLOOP_CLOSE_PEER_FINISHED => c"peer finished",
-        ECHOLOOP_CLOSE_RESET => c"reset by peer",
-        ECHOLOOP_CLOSE_CLOSED_HERE => c"closed here",
-        ECHOLOOP_CLOSE_ABORTED_HERE => c"aborted here",
-        ECHOLOOP_CLOSE_INPUT_TOO_LARGE => c"input too large",
-        ECHOLOOP_CLOSE_SHUT_DOWN => c"shut down",
-        ECHOLOOP_CLOSE_TIMED_OUT_CONNECT => c"timed out: connect",
-        ECHOLOOP_CLOSE_TIMED_OUT_IDLE => c"timed out: idle",
-        ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL => c"timed out: write stall",
-        ECHOLOOP_CLOSE_TIMED_OUT_CLOSE => c"timed out: close",
-        ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE => c"timed out: first byte",
-        ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME => c"timed out: lifetime",
-        error if error < 0 => return status::echoloop_strerror(error),
-        _ => c"unknown reason",
-    };
-    text.as_ptr()
-}
-
-/// The code of a close reason of the core.
-pub(crate) fn close_code(reason: CloseReason) -> c_int {
-    match reason {
-        CloseReason::PeerFinished => ECHOLOOP_CLOSE_PEER_FINISHED,
-        CloseReason::Reset => ECHOLOOP_CLOSE_RESET,
-        CloseReason::ClosedHere => ECHOLOOP_CLOSE_CLOSED_HERE,
-        CloseReason::AbortedHere => ECHOLOOP_CLOSE_ABORTED_HERE,
-        CloseReason::InputTooLarge => ECHOLOOP_CLOSE_INPUT_TOO_LARGE,
-        CloseReason::ShutDown => ECHOLOOP_CLOSE_SHUT_DOWN,
-        CloseReason::TimedOut(Deadline::Connect) => ECHOLOOP_CLOSE_TIMED_OUT_CONNECT,
-        CloseReason::TimedOut(Deadline::Idle) => ECHOLOOP_CLOSE_TIMED_OUT_IDLE,
-        CloseReason::TimedOut(Deadline::WriteStall) => ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL,
-        CloseReason::TimedOut(Deadline::Close) => ECHOLOOP_CLOSE_TIMED_OUT_CLOSE,
-        CloseReason::TimedOut(Deadline::FirstByte) => ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE,
-        CloseReason::TimedOut(Deadline::Lifetime) => ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME,
-        CloseReason::ConnectFailed(errno) | CloseReason::Error(errno) => -errno,
-        // C can't ask for those yet.
-        _ => ECHOLOOP_CLOSE_CLOSED_HERE,
+/// The number of a refusal.
+pub(crate) fn refusal_code(why: Refusal) -> c_int {
+    match why {
+        Refusal::MaxConnections => ECHOLOOP_REFUSED_MAX_CONNECTIONS,
+        Refusal::MaxPerPeer => ECHOLOOP_REFUSED_MAX_PER_PEER,
+        Refusal::AcceptRate => ECHOLOOP_REFUSED_ACCEPT_RATE,
+        // What a later server may add; the header says that a reason may be unknown.
+        _ => c_int::MAX,
     }
 }

@@ -6,13 +6,15 @@ use std::ptr;
 use echoloop_core::Kind;
 use echoloop_server::Server;
 
+use crate::callbacks::call_own;
 use crate::detail::{Refused, returned};
 use crate::guard::{lend_server, occupy};
 use crate::handle::{handle, raw};
+use crate::options::timeout;
 use crate::pointer::{address, check_out, check_sized, read_sized, write, write_sized};
 use crate::{
-    echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_listen_options,
-    echoloop_listener, echoloop_options, registry, remote,
+    echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_event,
+    echoloop_listen_options, echoloop_listener, echoloop_options, registry, remote,
 };
 
 /// Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
@@ -115,9 +117,9 @@ pub unsafe extern "C" fn echoloop_listen(
         // SAFETY: header, "Pointers": NULL, or a string with an end mark.
         let addr = unsafe { address("listen", addr) }?;
         // SAFETY: header, "Structs": NULL, or readable for its size.
-        let options = unsafe { read_sized("listen", options) }?
-            .unwrap_or_default()
-            .convert()?;
+        let options = unsafe { read_sized("listen", options) }?.unwrap_or_default();
+        // SAFETY: header, "Pointers".
+        let options = unsafe { options.convert() }?;
         let listener = lend_server("listen", raw(r#loop), Kind::Loop, |server| {
             Ok(server.listen(addr, Some(&options))?)
         })?;
@@ -143,12 +145,9 @@ pub unsafe extern "C" fn echoloop_connect(
         // SAFETY: header, "Pointers": NULL, or a string with an end mark.
         let addr = unsafe { address("connect", addr) }?;
         // SAFETY: header, "Structs": NULL, or readable for its size.
-        let given = unsafe { read_sized("connect", options) }?.unwrap_or_default();
-        let mut options = given.convert()?;
-        if !given.local.is_null() {
-            // SAFETY: header, "Pointers": a string with an end mark.
-            options.local = Some(unsafe { address("connect, local address", given.local) }?);
-        }
+        let options = unsafe { read_sized("connect", options) }?.unwrap_or_default();
+        // SAFETY: header, "Pointers".
+        let options = unsafe { options.convert() }?;
         let conn = lend_server("connect", raw(r#loop), Kind::Loop, |server| {
             if server.is_draining() {
                 return Err(Refused::new("connect", crate::ECHOLOOP_ECLOSING));
@@ -178,6 +177,52 @@ pub(crate) fn make(
     let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build));
     let server = built.map_err(|_| Refused::new(operation, crate::ECHOLOOP_EPANIC))??;
     Ok(registry::adopt(server, kind))
+}
+
+/// One turn by callbacks, for a loop within another one, or within a frame of a game: hands out what
+/// is there, or else waits at most timeout_us (0: not at all, negative: for ever) and hands out what
+/// came. Returns how many events there were; 0 after the timeout, and early as
+/// echoloop_poll_batch(). A stop ends nothing: it is told to on_event as ECHOLOOP_EVENT_STOP. Errors:
+/// ECHOLOOP_EREENTRY in a callback, ECHOLOOP_EPANIC, ECHOLOOP_EFORKED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_run_once(
+    r#loop: *mut echoloop,
+    hooks: *const crate::echoloop_hooks,
+    user: *mut std::ffi::c_void,
+    timeout_us: i64,
+) -> c_int {
+    // SAFETY: header, "Structs": NULL, or readable for its size.
+    let hooks = unsafe { read_sized("run once", hooks) };
+    returned(hooks.and_then(|hooks| {
+        let hooks = hooks.ok_or_else(|| Refused::new("run once", crate::ECHOLOOP_ENULL))?;
+        let timeout = timeout(timeout_us);
+        occupy("run once", raw(r#loop), Kind::Loop, |cell| {
+            crate::run::once(cell, &hooks, user, timeout)
+        })
+    }))
+}
+
+/// For batches: calls the callback that the timer or watch of a TIMER, WATCH or WATCH_DEAD event has
+/// of its own (echoloop_timer_set_callback(), echoloop_watch_set_callback()), on the loop's thread
+/// and before the next call for events. Returns 1 if it had one; 0 if the event is the program's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_dispatch(event: *const echoloop_event) -> c_int {
+    if event.is_null() {
+        return Refused::new("dispatch", crate::ECHOLOOP_ENULL).status();
+    }
+    // SAFETY: header, "Pointers": event is readable.
+    let event = unsafe { event.read_unaligned() };
+    let kind = match event.r#type {
+        crate::ECHOLOOP_EVENT_TIMER => Kind::Timer,
+        crate::ECHOLOOP_EVENT_WATCH | crate::ECHOLOOP_EVENT_WATCH_DEAD => Kind::Watch,
+        _ => return 0,
+    };
+    // SAFETY: all members are pointers or integers of eight bytes, and all bits are valid.
+    let source = unsafe { event.source.watch };
+    returned(
+        registry::find("dispatch", raw(source), kind)
+            .map(|cell| c_int::from(call_own(cell, &event))),
+    )
 }
 
 /// Runs the loop: waits for events and calls hooks, until echoloop_stop() or

@@ -40,6 +40,29 @@ pub struct echoloop_server {
     _opaque: (),
 }
 
+/// A watch of a descriptor. Made by echoloop_watch_new(), ended by echoloop_watch_close(), with its
+/// loop, or, when its descriptor was closed by the program, after its WATCH_DEAD event.
+pub struct echoloop_watch {
+    _opaque: (),
+}
+
+/// A UDP socket. Made by echoloop_udp_bind(), ended by echoloop_udp_close() or with its loop.
+pub struct echoloop_udp {
+    _opaque: (),
+}
+
+/// A signal that is an event. Made by echoloop_signal_watch(), ended by echoloop_signal_close() or
+/// with its loop.
+pub struct echoloop_signal {
+    _opaque: (),
+}
+
+/// A name that is being resolved. Made by echoloop_resolve(), ended after its RESOLVED event, by
+/// echoloop_lookup_cancel() or with its loop.
+pub struct echoloop_lookup {
+    _opaque: (),
+}
+
 /// The 64 bits of a handle.
 #[inline]
 pub(crate) fn raw<T>(handle: *mut T) -> u64 {

@@ -15,16 +15,22 @@
 )]
 
 mod batch;
+mod callbacks;
+mod close;
 mod conn;
+mod convert;
 mod counters;
+mod datagram;
 mod detail;
 mod event;
 mod event_loop;
+mod fork;
 mod guard;
 mod handle;
 mod hooks;
 mod listener;
 mod options;
+mod own;
 mod pointer;
 mod registry;
 mod remote;
@@ -36,22 +42,28 @@ mod text;
 mod thread;
 mod timer;
 mod version;
+mod watch;
 
 pub use batch::*;
+pub use close::*;
 pub use conn::*;
 pub use counters::*;
+pub use datagram::*;
 pub use detail::*;
 pub use event::*;
 pub use event_loop::*;
+pub use fork::*;
 #[doc(hidden)]
 pub use guard::panic_inside;
 pub use handle::*;
 pub use hooks::*;
 pub use listener::*;
 pub use options::*;
+pub use own::*;
 pub use pointer::ECHOLOOP_ADDR_MAX;
 pub use remote::*;
 pub use server::*;
 pub use status::*;
 pub use timer::*;
 pub use version::*;
+pub use watch::*;

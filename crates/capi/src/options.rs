@@ -4,14 +4,19 @@
 //! negative number means none or for ever. Times are in microseconds, sizes in bytes.
 
 use std::ffi::{c_char, c_int};
-use std::ptr;
 use std::time::Duration;
 
-use echoloop_core::{ConnOptions, ConnectOptions, Error, ErrorKind, ListenOptions, LoopOptions};
+use echoloop_core::{
+    ConnOptions, ConnectOptions, Error, ErrorKind, Keepalive, ListenOptions, LoopOptions, Rate,
+};
+use echoloop_server::{Server, ServerBuilder};
+
+use crate::detail::Refused;
+use crate::pointer::{address, read_sized, string};
 
 /// Options of echoloop_new(). Start with ECHOLOOP_OPTIONS_INIT.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct echoloop_options {
     /// sizeof(echoloop_options); ECHOLOOP_OPTIONS_INIT sets it.
     pub size: usize,
@@ -21,12 +26,17 @@ pub struct echoloop_options {
     pub events_per_turn: i64,
     /// Words that may wait after echoloop_remote_post(). 0: 1,048,576.
     pub post_capacity: i64,
+    /// Warn in the log (echoloop_set_log()) of each callback that takes so long or longer. 0: never.
+    pub slow_handler_us: i64,
 }
 
-/// Options of a connection, part of the options of listeners, connects and servers.
+/// Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
+/// TCP and IP are not for Unix sockets, which go without them.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct echoloop_conn_options {
+    /// sizeof(echoloop_conn_options); ECHOLOOP_CONN_OPTIONS_INIT sets it.
+    pub size: usize,
     /// Not 0: leave Nagle's algorithm on, tcp(7). By default small sends leave at once; they are
     /// gathered by callback or batch here.
     pub no_delay_off: c_int,
@@ -35,8 +45,8 @@ pub struct echoloop_conn_options {
     /// Not 0: go on reading above the high mark. For two sides that both send a lot before they
     /// read, where both pausing would be a deadlock.
     pub no_auto_pause: c_int,
-    /// Must be 0.
-    pub reserved_flags: c_int,
+    /// IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent, 0 to 255. 0: the system's.
+    pub tos: c_int,
     /// Above this many queued bytes the connection is CONGESTED. 0: 256 KiB.
     pub high_mark: i64,
     /// At or below it the connection is DRAINED. 0: 64 KiB, or a quarter of a smaller high mark.
@@ -51,17 +61,45 @@ pub struct echoloop_conn_options {
     pub write_stall_timeout_us: i64,
     /// How long a close may take. 0: 10 s.
     pub close_timeout_us: i64,
-    /// Must be 0.
-    pub reserved: [i64; 4],
+    /// Close when the peer has sent nothing at all so long after the connection was made. 0: none.
+    pub first_byte_timeout_us: i64,
+    /// Close, in order, so long after the connection was made, however busy it is. 0: never.
+    pub lifetime_us: i64,
+    /// How long a closed and flushed connection waits for its peer to finish too. 0: 1 s; negative:
+    /// not at all, and a peer that is still sending may then lose what it has not read.
+    pub linger_us: i64,
+    /// Read at most so many bytes a second; what is beyond stays in the kernel, so TCP slows the
+    /// sender down. 0: no bound.
+    pub receive_rate: i64,
+    /// With receive_rate: so many bytes at once, after a silence. 0: what comes in a second.
+    pub receive_burst: i64,
+    /// SO_MAX_PACING_RATE, socket(7) (Linux), in bytes a second: the kernel sends no faster. 0: none.
+    pub pacing_rate: i64,
+    /// SO_KEEPALIVE and TCP_KEEPIDLE, tcp(7): ask a peer that was silent for so long whether it is
+    /// there. Rounded up to seconds. 0: never.
+    pub keepalive_us: i64,
+    /// TCP_KEEPINTVL: time between two such questions. 0: 10 s.
+    pub keepalive_interval_us: i64,
+    /// TCP_KEEPCNT: questions without an answer after which the connection ends as -ETIMEDOUT. 0: 6.
+    pub keepalive_count: i64,
+    /// SO_SNDBUF, socket(7), in bytes: what the kernel holds to be sent. 0: the kernel tunes it, for
+    /// TCP to megabytes with a peer that does not read.
+    pub send_buffer: i64,
+    /// SO_RCVBUF, socket(7), in bytes: what the kernel holds to be read. 0: the kernel tunes it.
+    pub recv_buffer: i64,
+    /// TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet, so
+    /// what waits does so in the queue, where the marks see it. 0: all that fits its buffer.
+    pub notsent_lowat: i64,
 }
 
 /// Options of echoloop_listen(). Start with ECHOLOOP_LISTEN_OPTIONS_INIT.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct echoloop_listen_options {
     /// sizeof(echoloop_listen_options); ECHOLOOP_LISTEN_OPTIONS_INIT sets it.
     pub size: usize,
-    /// Connections that may wait to be accepted, listen(2). 0: 4,096.
+    /// Connections that may wait to be accepted, listen(2). 0: 4,096; negative: as many as the system
+    /// allows.
     pub backlog: c_int,
     /// Not 0: no SO_REUSEADDR, socket(7).
     pub no_reuse_address: c_int,
@@ -69,8 +107,19 @@ pub struct echoloop_listen_options {
     pub reuse_port: c_int,
     /// Not 0: an IPv6 address takes IPv4 connections too, ipv6(7).
     pub dual_stack: c_int,
-    /// Of the connections that are accepted.
-    pub conn: echoloop_conn_options,
+    /// The mode of a Unix socket's file, such as 0660, exactly: the umask does not count. 0: what the
+    /// umask leaves.
+    pub unix_mode: c_int,
+    /// TCP_FASTOPEN, tcp(7) (Linux): how many may come with data in their SYN. 0: off.
+    pub fast_open: c_int,
+    /// TCP_DEFER_ACCEPT, tcp(7) (Linux): accept only those that have sent something, or about so long
+    /// after they came; rounded up to seconds. 0: off.
+    pub defer_accept_us: i64,
+    /// SO_BINDTODEVICE, socket(7) (Linux): only what comes in on this interface, such as "eth0".
+    /// NULL: all.
+    pub device: *const c_char,
+    /// Of the connections that are accepted; NULL: the defaults.
+    pub conn: *const echoloop_conn_options,
 }
 
 /// Options of echoloop_connect(). Start with ECHOLOOP_CONNECT_OPTIONS_INIT.
@@ -79,35 +128,48 @@ pub struct echoloop_listen_options {
 pub struct echoloop_connect_options {
     /// sizeof(echoloop_connect_options); ECHOLOOP_CONNECT_OPTIONS_INIT sets it.
     pub size: usize,
-    /// How long the connect may take. 0: 30 s; negative: as long as the system tries.
+    /// How long the connect may take, resolving the name and all tries together. 0: 30 s; negative:
+    /// as long as the system tries.
     pub timeout_us: i64,
-    /// Local address to bind first, or NULL.
+    /// Local address to bind first, or NULL; of a name's addresses, only those of its family are
+    /// tried.
     pub local: *const c_char,
-    /// Of the connection.
-    pub conn: echoloop_conn_options,
+    /// SO_BINDTODEVICE, socket(7) (Linux): go out by this interface, such as "eth0". NULL: as routed.
+    pub device: *const c_char,
+    /// How long one address of a name may take before the next is tried beside it (RFC 8305, 5), from
+    /// 10 ms to 2 s. 0: 250 ms.
+    pub attempt_delay_us: i64,
+    /// Of the connection; NULL: the defaults.
+    pub conn: *const echoloop_conn_options,
 }
 
 /// Options of echoloop_server_new(). Start with ECHOLOOP_SERVER_OPTIONS_INIT.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct echoloop_server_options {
     /// sizeof(echoloop_server_options); ECHOLOOP_SERVER_OPTIONS_INIT sets it.
     pub size: usize,
-    /// As in echoloop_options.
-    pub memory_budget: i64,
-    /// As in echoloop_options.
-    pub events_per_turn: i64,
-    /// As in echoloop_options.
-    pub post_capacity: i64,
-    /// Connections at a time; the next one is reset at once and told as REFUSED. 0 or negative: no
-    /// limit but the system's.
+    /// Of its loop; NULL: the defaults.
+    pub r#loop: *const echoloop_options,
+    /// Of the listeners that are given none; NULL: the defaults.
+    pub listen: *const echoloop_listen_options,
+    /// Connections at a time; the next one is refused: reset at once and told as REFUSED. 0 or
+    /// negative: no limit but the system's.
     pub max_connections: i64,
-    /// Time from one TICK to the next. 0: no ticks.
+    /// Connections at a time from one IPv4 address, or from one /64 of IPv6; the next one is refused.
+    /// Unix peers are not counted. 0 or negative: no limit.
+    pub max_per_peer: i64,
+    /// Connections a second; those that come faster are refused. 0 or negative: no limit.
+    pub accept_rate: i64,
+    /// With accept_rate: so many at once, after a quiet time. 0: those of a second.
+    pub accept_burst: i64,
+    /// Time from one TICK to the next, until a drain begins. 0: no ticks.
     pub tick_us: i64,
-    /// How long a drain may take. 0: 5 s.
+    /// How long connections are served on after a drain has begun, before they are closed. 0: not at
+    /// all.
+    pub drain_grace_us: i64,
+    /// How long closing them, at the end of a drain, may take. 0: 5 s; negative: for ever.
     pub drain_deadline_us: i64,
-    /// Of the connections of listeners that are given no options.
-    pub conn: echoloop_conn_options,
 }
 
 impl echoloop_options {
@@ -117,18 +179,8 @@ impl echoloop_options {
             memory_budget: size(self.memory_budget, default.memory_budget),
             events_per_turn: size(self.events_per_turn, default.events_per_turn),
             post_capacity: size(self.post_capacity, default.post_capacity),
+            slow_handler: time(self.slow_handler_us, None),
             ..default
-        }
-    }
-}
-
-impl echoloop_server_options {
-    pub(crate) fn event_loop(&self) -> echoloop_options {
-        echoloop_options {
-            size: size_of::<echoloop_options>(),
-            memory_budget: self.memory_budget,
-            events_per_turn: self.events_per_turn,
-            post_capacity: self.post_capacity,
         }
     }
 }
@@ -136,34 +188,54 @@ impl echoloop_server_options {
 impl echoloop_conn_options {
     pub(crate) fn convert(&self, operation: &'static str) -> Result<ConnOptions, Error> {
         let invalid = |what| Err(Error::new(operation, ErrorKind::InvalidInput(what)));
-        if self.reserved_flags != 0 || self.reserved != [0; 4] {
-            return invalid("reserved options must be 0; start with the _INIT macro");
-        }
         let default = ConnOptions::default();
         let high_mark = size(self.high_mark, default.high_mark);
         let low_mark = size(self.low_mark, default.low_mark.min(high_mark / 4));
         if low_mark > high_mark {
             return invalid("the low mark is above the high mark");
         }
+        let Ok(tos) = u8::try_from(self.tos) else {
+            return invalid("the type of service is not from 0 to 255");
+        };
         Ok(ConnOptions {
             nodelay: self.no_delay_off == 0,
             half_open: self.half_open != 0,
             auto_pause: self.no_auto_pause == 0,
+            tos: (tos != 0).then_some(tos),
             high_mark,
             low_mark,
             send_cap: size(self.send_cap, default.send_cap),
             max_unread: size(self.max_unread, default.max_unread),
-            idle_timeout: time(self.idle_timeout_us, default.idle_timeout),
-            write_stall_timeout: time(self.write_stall_timeout_us, default.write_stall_timeout),
+            idle_timeout: time(self.idle_timeout_us, None),
+            write_stall_timeout: time(self.write_stall_timeout_us, None),
             close_timeout: time(self.close_timeout_us, Some(default.close_timeout))
                 .unwrap_or(Duration::MAX),
-            ..default
+            first_byte_timeout: time(self.first_byte_timeout_us, None),
+            lifetime: time(self.lifetime_us, None),
+            linger: time(self.linger_us, Some(default.linger)).unwrap_or_default(),
+            receive_rate: rate(self.receive_rate, self.receive_burst),
+            pacing_rate: given(self.pacing_rate),
+            keepalive: keepalive(
+                self.keepalive_us,
+                self.keepalive_interval_us,
+                self.keepalive_count,
+            ),
+            send_buffer: given(self.send_buffer),
+            recv_buffer: given(self.recv_buffer),
+            notsent_lowat: given(self.notsent_lowat),
         })
     }
 }
 
 impl echoloop_listen_options {
-    pub(crate) fn convert(&self) -> Result<ListenOptions, Error> {
+    /// # Safety
+    ///
+    /// The pointers among the options are NULL or good, header section "Pointers".
+    pub(crate) unsafe fn convert(&self) -> Result<ListenOptions, Refused> {
+        let invalid = |what| Err(Error::new("listen", ErrorKind::InvalidInput(what)).into());
+        let Ok(unix_mode) = u32::try_from(self.unix_mode) else {
+            return invalid("the mode of a socket's file is negative");
+        };
         Ok(ListenOptions {
             backlog: match u32::try_from(self.backlog) {
                 Ok(0) => ListenOptions::default().backlog,
@@ -173,33 +245,89 @@ impl echoloop_listen_options {
             reuse_address: self.no_reuse_address == 0,
             reuse_port: self.reuse_port != 0,
             ipv6_only: self.dual_stack == 0,
-            conn: self.conn.convert("listen")?,
-            ..ListenOptions::default()
+            // SAFETY: the caller's.
+            device: unsafe { string("listen, device", self.device) }?,
+            defer_accept: time(self.defer_accept_us, None),
+            fast_open: given(self.fast_open.into()),
+            unix_mode: (unix_mode != 0).then_some(unix_mode),
+            // SAFETY: the caller's.
+            conn: unsafe { conn_options("listen", self.conn) }?,
         })
-    }
-}
-
-impl Default for echoloop_connect_options {
-    fn default() -> Self {
-        Self {
-            size: 0,
-            timeout_us: 0,
-            local: ptr::null(),
-            conn: echoloop_conn_options::default(),
-        }
     }
 }
 
 impl echoloop_connect_options {
-    /// All but the local address, which is text.
-    pub(crate) fn convert(&self) -> Result<ConnectOptions, Error> {
+    /// # Safety
+    ///
+    /// The pointers among the options are NULL or good, header section "Pointers".
+    pub(crate) unsafe fn convert(&self) -> Result<ConnectOptions, Refused> {
         let default = ConnectOptions::default();
+        let local = match self.local.is_null() {
+            true => None,
+            // SAFETY: the caller's.
+            false => Some(unsafe { address("connect, local address", self.local) }?),
+        };
         Ok(ConnectOptions {
             timeout: time(self.timeout_us, default.timeout),
-            conn: self.conn.convert("connect")?,
-            ..default
+            local,
+            // SAFETY: the caller's.
+            device: unsafe { string("connect, device", self.device) }?,
+            attempt_delay: time(self.attempt_delay_us, Some(default.attempt_delay))
+                .unwrap_or(Duration::MAX),
+            // SAFETY: the caller's.
+            conn: unsafe { conn_options("connect", self.conn) }?,
         })
     }
+}
+
+impl echoloop_server_options {
+    /// # Safety
+    ///
+    /// The pointers among the options are NULL or good, header section "Pointers".
+    pub(crate) unsafe fn convert(&self) -> Result<ServerBuilder, Refused> {
+        // SAFETY: the caller's.
+        let event_loop = unsafe { read_sized("create server", self.r#loop) }?;
+        // SAFETY: the caller's.
+        let listen = unsafe { read_sized("create server", self.listen) }?.unwrap_or_default();
+        let mut builder = Server::builder()
+            .loop_options(event_loop.unwrap_or_default().convert())
+            // SAFETY: the caller's.
+            .listen_options(unsafe { listen.convert() }?);
+        if let Some(max) = given(self.max_connections) {
+            builder = builder.max_connections(max);
+        }
+        if let Some(max) = given(self.max_per_peer) {
+            builder = builder.max_per_peer(max);
+        }
+        if let Some(rate) = given(self.accept_rate) {
+            builder = builder.accept_rate(rate, given(self.accept_burst).unwrap_or(rate));
+        }
+        if let Some(tick) = time(self.tick_us, None) {
+            builder = builder.tick_interval(tick);
+        }
+        if let Some(grace) = time(self.drain_grace_us, None) {
+            builder = builder.drain_grace(grace);
+        }
+        if self.drain_deadline_us != 0 {
+            let deadline = time(self.drain_deadline_us, None);
+            builder = builder.drain_deadline(deadline.unwrap_or(Duration::MAX));
+        }
+        Ok(builder)
+    }
+}
+
+/// The options of a connection; NULL: the defaults.
+///
+/// # Safety
+///
+/// `given` is NULL or readable for the size in its first member.
+pub(crate) unsafe fn conn_options(
+    operation: &'static str,
+    given: *const echoloop_conn_options,
+) -> Result<ConnOptions, Refused> {
+    // SAFETY: the caller's.
+    let options = unsafe { read_sized(operation, given) }?.unwrap_or_default();
+    Ok(options.convert(operation)?)
 }
 
 /// A size: 0 the default, negative no limit.
@@ -210,10 +338,56 @@ fn size(given: i64, default: usize) -> usize {
     }
 }
 
+/// A number that is none where it is 0 or negative; one that is too large is the largest.
+pub(crate) fn given<T: TryFrom<i64> + Bounded>(given: i64) -> Option<T> {
+    (given > 0).then(|| T::try_from(given).unwrap_or(T::LARGEST))
+}
+
+/// What [`given`] takes one too large for.
+pub(crate) trait Bounded {
+    const LARGEST: Self;
+}
+
+impl Bounded for u32 {
+    const LARGEST: Self = Self::MAX;
+}
+
+impl Bounded for u64 {
+    const LARGEST: Self = Self::MAX;
+}
+
+impl Bounded for usize {
+    const LARGEST: Self = Self::MAX;
+}
+
+/// A rate of bytes; none where it is 0 or negative.
+pub(crate) fn rate(per_second: i64, burst: i64) -> Option<Rate> {
+    let per_second = given(per_second)?;
+    Some(Rate {
+        bytes_per_second: per_second,
+        burst: given(burst).unwrap_or(per_second),
+    })
+}
+
+/// When to ask a silent peer; never where the first time is 0 or negative.
+pub(crate) fn keepalive(idle_us: i64, interval_us: i64, count: i64) -> Option<Keepalive> {
+    let default = Keepalive::default();
+    Some(Keepalive {
+        idle: Duration::from_micros(given(idle_us)?),
+        interval: given(interval_us).map_or(default.interval, Duration::from_micros),
+        count: given(count).unwrap_or(default.count),
+    })
+}
+
 /// A time in microseconds: 0 the default, negative none.
 pub(crate) fn time(given: i64, default: Option<Duration>) -> Option<Duration> {
     match given {
         0 => default,
         n => u64::try_from(n).ok().map(Duration::from_micros),
     }
+}
+
+/// How long to wait: 0 not at all, negative for ever.
+pub(crate) fn timeout(us: i64) -> Option<Duration> {
+    u64::try_from(us).ok().map(Duration::from_micros)
 }

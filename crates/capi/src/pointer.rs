@@ -13,9 +13,9 @@ use echoloop_core::Addr;
 use crate::detail::Refused;
 use crate::text::FixedText;
 use crate::{
-    ECHOLOOP_EINVAL, ECHOLOOP_ENULL, echoloop_connect_options, echoloop_counters, echoloop_hooks,
-    echoloop_listen_options, echoloop_options, echoloop_report, echoloop_server_counters,
-    echoloop_server_options,
+    ECHOLOOP_EINVAL, ECHOLOOP_ENULL, echoloop_conn_options, echoloop_connect_options,
+    echoloop_counters, echoloop_hooks, echoloop_listen_options, echoloop_options, echoloop_report,
+    echoloop_server_counters, echoloop_server_options,
 };
 
 /// Bytes that always suffice for the text of an address, its end mark included.
@@ -28,23 +28,33 @@ pub const ECHOLOOP_ADDR_MAX: usize = 64;
 /// `repr(C)`, begins with `size: usize`, and all-zero bytes are a valid value.
 pub(crate) unsafe trait Sized_: Copy {}
 
-// SAFETY: each is `repr(C)`, begins with `size`, and holds integers, raw pointers and optional
-// function pointers only, for which all-zero bytes are valid.
-unsafe impl Sized_ for echoloop_options {}
-// SAFETY: as above.
-unsafe impl Sized_ for echoloop_listen_options {}
-// SAFETY: as above.
-unsafe impl Sized_ for echoloop_connect_options {}
-// SAFETY: as above.
-unsafe impl Sized_ for echoloop_server_options {}
-// SAFETY: as above.
-unsafe impl Sized_ for echoloop_hooks {}
-// SAFETY: as above.
-unsafe impl Sized_ for echoloop_counters {}
-// SAFETY: as above.
-unsafe impl Sized_ for echoloop_server_counters {}
-// SAFETY: as above.
-unsafe impl Sized_ for echoloop_report {}
+macro_rules! sized {
+    ($($name:ident),* $(,)?) => {$(
+        // SAFETY: each is `repr(C)`, begins with `size`, and holds integers, raw pointers and optional
+        // function pointers only, for which all-zero bytes are valid.
+        unsafe impl Sized_ for $name {}
+
+        /// All zeros: no options, nothing counted, no callbacks.
+        impl Default for $name {
+            fn default() -> Self {
+                // SAFETY: of `Sized_`.
+                unsafe { MaybeUninit::zeroed().assume_init() }
+            }
+        }
+    )*};
+}
+
+sized!(
+    echoloop_options,
+    echoloop_conn_options,
+    echoloop_listen_options,
+    echoloop_connect_options,
+    echoloop_server_options,
+    echoloop_hooks,
+    echoloop_counters,
+    echoloop_server_counters,
+    echoloop_report,
+);
 
 /// Reads a sized struct; `None` for NULL. One from an older header is filled up with zeros; one
 /// from a newer header is refused if it uses what is not known here.
@@ -145,6 +155,29 @@ fn odd_bytes<'a>(
             format_args!("the length is beyond all memory"),
         ),
     })
+}
+
+/// A text that may be left out.
+///
+/// # Safety
+///
+/// `text` is NULL or a string with an end mark.
+pub(crate) unsafe fn string(
+    operation: &'static str,
+    text: *const c_char,
+) -> Result<Option<String>, Refused> {
+    if text.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's.
+    match unsafe { CStr::from_ptr(text) }.to_str() {
+        Ok(text) => Ok(Some(text.to_owned())),
+        Err(_) => Err(Refused::because(
+            operation,
+            ECHOLOOP_EINVAL,
+            format_args!("the text is not UTF-8"),
+        )),
+    }
 }
 
 /// An address from its text.

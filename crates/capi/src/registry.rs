@@ -1,8 +1,8 @@
 //! Which thread owns which loop, and where it is.
 //!
 //! The rule: a loop's cell is reached only by the thread whose token (see `thread`) stands beside
-//! it in a table, so finding it takes one comparison and no lock. Whatever makes a loop unusual (poisoned, or its
-//! free asked for by another thread) is a bit in that same word: the comparison fails, and the slow
+//! it in a table, so finding it takes one comparison and no lock. Whatever makes a loop unusual (poisoned, its free
+//! asked for by another thread, or made before a fork) is a bit in that same word: the comparison fails, and the slow
 //! path sorts it out. Other threads see only what is published under the entry's lock.
 
 use std::cell::{Cell, RefCell};
@@ -16,14 +16,20 @@ use echoloop_server::Server;
 
 use crate::batch::Batch;
 use crate::detail::Refused;
+use crate::own::Owned;
 use crate::thread::token;
-use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EPANIC, ECHOLOOP_EWRONGTHREAD};
+use crate::{
+    ECHOLOOP_EBADHANDLE, ECHOLOOP_EFORKED, ECHOLOOP_EPANIC, ECHOLOOP_EWRONGTHREAD,
+    echoloop_datagram, fork,
+};
 
 /// A bug was met inside the loop; it can only be freed.
 const POISONED: u64 = 1;
 /// Another thread asked for the loop to be freed.
 const FREE_ASKED: u64 = 2;
-const FLAGS: u64 = POISONED | FREE_ASKED;
+/// This is the child of a fork, and the loop was made before.
+const FORKED: u64 = 4;
+const FLAGS: u64 = POISONED | FREE_ASKED | FORKED;
 
 /// One loop, or server, of this process.
 pub(crate) struct LoopCell {
@@ -42,6 +48,10 @@ pub(crate) struct LoopCell {
     /// Bytes that were put back, copied out to be handed to C again.
     pub(crate) copy: RefCell<Vec<u8>>,
     pub(crate) batch: RefCell<Batch>,
+    /// The datagrams that are lent to C.
+    pub(crate) datagrams: RefCell<Vec<echoloop_datagram>>,
+    /// What timers, watches and lookups have of their own.
+    pub(crate) own: RefCell<Owned>,
 }
 
 /// Where a loop is and whose; apart from the rest, to be found with a shift.
@@ -138,7 +148,7 @@ fn find_unusual<'a>(
     let index = LoopId::index_of(raw);
     let entry = &ENTRIES[index];
     let bad = || Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
-    if raw & 1 == 0 || raw >> 1 & 0b111 != kind as u64 {
+    if raw & 1 == 0 || raw >> 1 & 0b1111 != kind as u64 {
         return bad();
     }
     let owner = PLACES[index].owner.load(Relaxed);
@@ -150,6 +160,9 @@ fn find_unusual<'a>(
             }
             _ => bad(),
         };
+    }
+    if owner & FORKED != 0 {
+        return Err(Refused::new(operation, ECHOLOOP_EFORKED));
     }
     if owner & FREE_ASKED != 0 {
         // SAFETY: as in `find`: the token is this thread's.
@@ -166,8 +179,58 @@ fn find_unusual<'a>(
     find(operation, raw, kind)
 }
 
+/// Marks all loops in the child of a fork. Runs of this thread end before their next event.
+pub(crate) fn mark_forked() {
+    let used = USED.load(Relaxed).min(MAX_LOOPS);
+    for place in &PLACES[..used] {
+        let owner = place.owner.load(Relaxed);
+        if owner == 0 {
+            continue;
+        }
+        place.owner.store(owner | FORKED, Relaxed);
+        if owner & !FLAGS == token() {
+            // SAFETY: as in `find`: the token is this thread's.
+            let cell: &LoopCell = unsafe { &*place.cell.load(Relaxed) };
+            cell.interrupted.set(true);
+        }
+    }
+}
+
+/// Whether the loop that a raw handle claims was made before a fork and is not of this process.
+pub(crate) fn is_of_parent(raw: u64) -> bool {
+    PLACES[LoopId::index_of(raw)].owner.load(Relaxed) & FORKED != 0
+}
+
+/// Makes a loop of this thread usable in the child of a fork.
+pub(crate) fn after_fork(operation: &'static str, raw: u64) -> Result<(), Refused> {
+    let index = LoopId::index_of(raw);
+    let place = &PLACES[index];
+    let owner = place.owner.load(Relaxed);
+    if owner & FORKED == 0 || owner & !FLAGS != token() {
+        return exact(operation, raw, Kind::Loop).map(|_| ());
+    }
+    // SAFETY: as in `find`: the token is this thread's.
+    let cell: &LoopCell = unsafe { &*place.cell.load(Relaxed) };
+    if raw == 0 || raw != cell.loop_handle || cell.free_at_end.get() {
+        return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
+    }
+    if owner & POISONED != 0 {
+        return Err(Refused::new(operation, ECHOLOOP_EPANIC));
+    }
+    let Ok(mut server) = cell.server.try_borrow_mut() else {
+        return Err(Refused::new(operation, crate::ECHOLOOP_EREENTRY));
+    };
+    match catch_unwind(AssertUnwindSafe(|| server.event_loop().after_fork())) {
+        Ok(made_anew) => made_anew?,
+        Err(_) => return Err(poison(operation, cell)),
+    }
+    place.owner.fetch_and(!FORKED, Relaxed);
+    Ok(())
+}
+
 /// Takes a new loop in and returns its handle, or the server's.
 pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
+    fork::mark_in_children();
     let id = server.event_loop().id();
     let index = id.index();
     let loop_handle = id.handle(Kind::Loop);
@@ -188,6 +251,8 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
         free_at_end: Cell::new(false),
         copy: RefCell::default(),
         batch: RefCell::default(),
+        datagrams: RefCell::default(),
+        own: RefCell::default(),
     });
     let entry = &ENTRIES[index];
     *published(entry) = Some(Published {
@@ -286,6 +351,11 @@ pub(crate) fn note_turn(cell: &LoopCell, live: usize) {
 /// Whether a bug was met inside the loop.
 pub(crate) fn is_poisoned(cell: &LoopCell) -> bool {
     PLACES[cell.index].owner.load(Relaxed) & POISONED != 0
+}
+
+/// Whether this is the child of a fork, and the loop was made before.
+pub(crate) fn is_forked(cell: &LoopCell) -> bool {
+    PLACES[cell.index].owner.load(Relaxed) & FORKED != 0
 }
 
 /// The loops of the process, and what they held at their last turn (those of this thread: now).

@@ -13,7 +13,9 @@ use crate::detail::{Refused, returned};
 use crate::guard::lend_server;
 use crate::handle::{handle, raw};
 use crate::pointer::{check_out, write};
-use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_ETOOMANY, echoloop, echoloop_remote};
+use crate::{
+    ECHOLOOP_EBADHANDLE, ECHOLOOP_EFORKED, ECHOLOOP_ETOOMANY, echoloop, echoloop_remote, registry,
+};
 
 const SLOT_SHIFT: u32 = 16;
 const GENERATION_SHIFT: u32 = 40;
@@ -109,6 +111,9 @@ fn with(
         .find(raw(remote))
         .and_then(|slot| slot.remote.clone());
     returned(match found {
+        Some(_) if registry::is_of_parent(raw(remote)) => {
+            Err(Refused::new(operation, ECHOLOOP_EFORKED))
+        }
         Some(remote) => act(&remote).map(|()| 0).map_err(Refused::from),
         None => Err(Refused::new(operation, ECHOLOOP_EBADHANDLE)),
     })

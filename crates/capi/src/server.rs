@@ -3,14 +3,13 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use ::echoloop_server::{Echo, Report, Server};
-use echoloop_core::{Kind, ListenOptions};
+use ::echoloop_server::{Echo, Report};
+use echoloop_core::Kind;
 
 use crate::detail::{Refused, returned};
 use crate::event_loop::make;
 use crate::guard::{lend_server, occupy};
 use crate::handle::{handle, raw};
-use crate::options::time;
 use crate::pointer::{address, check_sized, read_sized, write, write_sized};
 use crate::registry::{self, LoopCell};
 use crate::{
@@ -27,25 +26,8 @@ pub unsafe extern "C" fn echoloop_server_new(
     // SAFETY: header, "Structs": NULL, or readable for its size.
     let options = unsafe { read_sized("create server", options) };
     let made = options.and_then(|options| {
-        let options = options.unwrap_or_default();
-        let conn = options.conn.convert("create server")?;
-        let mut builder = Server::builder()
-            .loop_options(options.event_loop().convert())
-            .listen_options(ListenOptions {
-                conn,
-                ..ListenOptions::default()
-            });
-        if options.max_connections > 0 {
-            builder = builder.max_connections(options.max_connections as usize);
-        }
-        if let Some(tick) = time(options.tick_us, None) {
-            builder = builder.tick_interval(tick);
-        }
-        if options.drain_deadline_us != 0 {
-            builder = builder.drain_deadline(
-                time(options.drain_deadline_us, None).unwrap_or(std::time::Duration::MAX),
-            );
-        }
+        // SAFETY: header, "Pointers".
+        let builder = unsafe { options.unwrap_or_default().convert() }?;
         make("create server", Kind::Server, || builder.build())
     });
     made.map_or(ptr::null_mut(), handle)
@@ -73,7 +55,11 @@ pub unsafe extern "C" fn echoloop_server_listen(
     returned(addr.and_then(|addr| {
         // SAFETY: header, "Structs": NULL, or readable for its size.
         let options = unsafe { read_sized("listen", options) }?;
-        let options = options.map(|options| options.convert()).transpose()?;
+        let options = match options {
+            // SAFETY: header, "Pointers".
+            Some(options) => Some(unsafe { options.convert() }?),
+            None => None,
+        };
         let listener = lend_server("listen", raw(server), Kind::Server, |server| {
             Ok(server.listen(addr, options.as_ref())?)
         })?;

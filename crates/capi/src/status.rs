@@ -1,13 +1,13 @@
 //! Status codes, their names and their texts.
 //!
 //! The rule: a number, once given, is never given to anything else. Errors of the operating system
-//! are `-errno`, -1 to -4095; -10001 to -10999 are echoloop's own; -11000 to -11999 are reserved
-//! for name resolution. Names and texts live as long as the process.
+//! are `-errno`, -1 to -4095; -10001 to -10999 are echoloop's own; -11000 to -11999 are those of
+//! name resolution. Names and texts live as long as the process.
 
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::sync::OnceLock;
 
-use echoloop_core::{ErrorKind, errno_name, errno_text};
+use echoloop_core::{ErrorKind, ResolveError, errno_name, errno_text};
 
 /// The handle is NULL, stale, of another kind, or made up.
 pub const ECHOLOOP_EBADHANDLE: c_int = -10001;
@@ -34,6 +34,12 @@ pub const ECHOLOOP_EREENTRY: c_int = -10009;
 pub const ECHOLOOP_EPANIC: c_int = -10010;
 /// A pointer that must not be NULL is NULL (for handles it is ECHOLOOP_EBADHANDLE).
 pub const ECHOLOOP_ENULL: c_int = -10011;
+/// The loop was made before a fork(2), and this is the child. echoloop_after_fork() makes it usable
+/// here; it may also be freed, which does not disturb the parent.
+pub const ECHOLOOP_EFORKED: c_int = -10012;
+/// Not a code itself: a name that could not be resolved has this less the size of its EAI_ number
+/// (getaddrinfo(3)), so EAI_NONAME, -2 on Linux, is -11002.
+pub const ECHOLOOP_RESOLVER_BASE: c_int = -11000;
 
 /// The texts of echoloop's own codes.
 const OWN: &[(c_int, &CStr, &CStr)] = &[
@@ -89,23 +95,30 @@ const OWN: &[(c_int, &CStr, &CStr)] = &[
         c"ECHOLOOP_ENULL",
         c"a pointer that must not be NULL is NULL",
     ),
+    (
+        ECHOLOOP_EFORKED,
+        c"ECHOLOOP_EFORKED",
+        c"made in the parent of this process; call echoloop_after_fork() first",
+    ),
 ];
 
 /// The text of a status code, "Connection refused". Never NULL, valid for ever.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_strerror(status: c_int) -> *const c_char {
-    static TEXTS: Texts = [const { OnceLock::new() }; SYSTEM_CODES];
-    look_up(
+    static TEXTS: Texts = [const { OnceLock::new() }; SLOTS];
+    let text = look_up(
         status,
         &TEXTS,
         |own| own.2,
         |errno| errno_text(errno).to_owned(),
+        |resolver| resolver.text().to_owned(),
         c"unknown status",
-    )
-    .as_ptr()
+    );
+    text.as_ptr()
 }
 
-/// The name of a status code, "ECONNREFUSED", "ECHOLOOP_EBADHANDLE". Never NULL, valid for ever.
+/// The name of a status code, "ECONNREFUSED", "ECHOLOOP_EBADHANDLE", "EAI_NONAME". Never NULL, valid
+/// for ever.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_errname(status: c_int) -> *const c_char {
     name(status).as_ptr()
@@ -121,14 +134,38 @@ pub(crate) fn of(kind: ErrorKind) -> c_int {
         ErrorKind::TooMany => ECHOLOOP_ETOOMANY,
         ErrorKind::OutOfMemory => ECHOLOOP_ENOMEM,
         ErrorKind::Os(errno) => -errno,
+        ErrorKind::Resolve(e) => of_resolver(e),
+        ErrorKind::BadDescriptor(_) => -libc::EBADF,
+        ErrorKind::Forked => ECHOLOOP_EFORKED,
         // InvalidInput, and what a later core may add: the text says it.
         _ => ECHOLOOP_EINVAL,
     }
 }
 
+/// The status of a failure of the resolver.
+pub(crate) fn of_resolver(e: ResolveError) -> c_int {
+    ECHOLOOP_RESOLVER_BASE - e.code().abs()
+}
+
+/// The failure of the resolver that a status stands for.
+fn resolver_error(status: c_int) -> Option<ResolveError> {
+    let size = ECHOLOOP_RESOLVER_BASE.checked_sub(status)?;
+    let code = size * libc::EAI_NONAME.signum(); // Negative on Linux, positive on the BSDs.
+    (1..1000)
+        .contains(&size)
+        .then(|| ResolveError::new(code, 0))
+}
+
 pub(crate) fn name(status: c_int) -> &'static CStr {
-    static NAMES: Texts = [const { OnceLock::new() }; SYSTEM_CODES];
-    look_up(status, &NAMES, |own| own.1, errno_name, c"UNKNOWN")
+    static NAMES: Texts = [const { OnceLock::new() }; SLOTS];
+    look_up(
+        status,
+        &NAMES,
+        |own| own.1,
+        errno_name,
+        |resolver| resolver.name().to_owned(),
+        c"UNKNOWN",
+    )
 }
 
 /// The text of one of echoloop's own codes.
@@ -145,24 +182,33 @@ pub(crate) fn system_text(errno: i32) -> &'static str {
 
 /// Error numbers of the system for which texts are kept; Linux and the BSDs use fewer than 140.
 const SYSTEM_CODES: usize = 256;
-type Texts = [OnceLock<CString>; SYSTEM_CODES];
+/// And of the resolver; the largest on Linux is 105.
+const RESOLVER_CODES: usize = 128;
+const SLOTS: usize = SYSTEM_CODES + RESOLVER_CODES;
+type Texts = [OnceLock<CString>; SLOTS];
 
 fn look_up(
     status: c_int,
-    system: &'static Texts,
+    kept: &'static Texts,
     own: fn(&(c_int, &'static CStr, &'static CStr)) -> &'static CStr,
-    make: fn(i32) -> String,
+    system: fn(i32) -> String,
+    resolver: fn(ResolveError) -> String,
     unknown: &'static CStr,
 ) -> &'static CStr {
     if let Some(found) = OWN.iter().find(|own| own.0 == status) {
         return own(found);
     }
+    if let Some(e) = resolver_error(status) {
+        let slot = SYSTEM_CODES + e.code().unsigned_abs() as usize;
+        return kept.get(slot).map_or(unknown, |kept| {
+            kept.get_or_init(|| CString::new(resolver(e)).unwrap_or_default())
+        });
+    }
     let errno = status.wrapping_neg();
-    let Some(kept) = usize::try_from(errno)
-        .ok()
-        .and_then(|errno| system.get(errno))
-    else {
-        return unknown;
-    };
-    kept.get_or_init(|| CString::new(make(errno)).unwrap_or_default())
+    match usize::try_from(errno) {
+        Ok(slot) if slot < SYSTEM_CODES => {
+            kept[slot].get_or_init(|| CString::new(system(errno)).unwrap_or_default())
+        }
+        _ => unknown,
+    }
 }

@@ -1,7 +1,7 @@
 //! Which thread this is, as a number, in an instruction.
 //!
 //! The rule: no two threads that live at the same time have the same token, and no token is 0 or
-//! uses the two lowest bits. It is the address of something that every thread has one of. (One that
+//! uses the three lowest bits. It is the address of something that every thread has one of. (One that
 //! was left behind by a thread that ended may come again: a loop that was not freed by its thread
 //! then belongs to the newcomer.)
 
@@ -38,7 +38,7 @@ mod tests {
     fn threads_that_live_together_have_tokens_of_their_own() {
         let mine = token();
         assert_eq!(mine, token());
-        assert!(mine != 0 && mine & 3 == 0, "{mine:#x}");
+        assert!(mine != 0 && mine & 7 == 0, "{mine:#x}");
         assert_ne!(mine, std::thread::spawn(token).join().unwrap());
     }
 }

@@ -9,8 +9,9 @@ use echoloop_core::{Kind, TimerId, TimerSpec};
 use crate::detail::{Refused, returned};
 use crate::guard::{lend, lend_server};
 use crate::handle::{handle, raw};
+use crate::own::{Own, echoloop_timer_fn};
 use crate::pointer::{check_out, write};
-use crate::{ECHOLOOP_EINVAL, echoloop, echoloop_timer};
+use crate::{ECHOLOOP_EINVAL, echoloop, echoloop_timer, registry};
 
 /// Makes a timer that fires delay_us from now, and then every period_us; 0: once. It never fires
 /// early and does not drift; periods that were missed are skipped. user comes with its events.
@@ -48,6 +49,29 @@ pub extern "C" fn echoloop_timer_rearm(timer: *mut echoloop_timer, delay_us: i64
     returned(lend("re-arm timer", id, Kind::Timer, |el| {
         el.rearm_timer(TimerId::from_raw(id), duration("re-arm timer", delay_us)?)?;
         Ok(0)
+    }))
+}
+
+/// Has a timer call callback with its user pointer, in place of on_timer; NULL takes that back. With
+/// batches its TIMER event is handed out as ever, and echoloop_dispatch() calls. Errors:
+/// ECHOLOOP_ENOMEM.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_timer_set_callback(
+    timer: *mut echoloop_timer,
+    callback: echoloop_timer_fn,
+) -> c_int {
+    let operation = "set timer callback";
+    let id = raw(timer);
+    returned(registry::find(operation, id, Kind::Timer).and_then(|cell| {
+        lend(operation, id, Kind::Timer, |el| {
+            el.timer_user_data(TimerId::from_raw(id))?;
+            let mut own = cell.own.borrow_mut();
+            match callback {
+                Some(_) => own.set(operation, el, id, Own::Timer(callback))?,
+                None => drop(own.remove(id)),
+            }
+            Ok(0)
+        })
     }))
 }
 

@@ -46,10 +46,11 @@ static echoloop_hooks e = ECHOLOOP_HOOKS_INIT;
 static echoloop_counters f = ECHOLOOP_COUNTERS_INIT;
 static echoloop_server_counters g = ECHOLOOP_SERVER_COUNTERS_INIT;
 static echoloop_report h = ECHOLOOP_REPORT_INIT;
+static echoloop_conn_options i = ECHOLOOP_CONN_OPTIONS_INIT;
 int main(void)
 {
     event_is_48_bytes *none = NULL;
-    return (int)(a.size + b.size + c.size + d.size + e.size + f.size + g.size + h.size)
+    return (int)(a.size + b.size + c.size + d.size + e.size + f.size + g.size + h.size + i.size)
         + (int)(ECHOLOOP_MS(1) + ECHOLOOP_SECONDS(1)) + (none != NULL);
 }
 "#,

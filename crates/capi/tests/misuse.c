@@ -269,6 +269,7 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     echoloop_event event;
     echoloop_counters unset;
     echoloop_listen_options newer[2];
+    echoloop_conn_options conn = ECHOLOOP_CONN_OPTIONS_INIT;
     echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
     char small[4];
     memset(&unset, 0, sizeof unset);
@@ -311,8 +312,9 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     newer[1].backlog = 1;
     GETS(echoloop_listen(w.loop, "127.0.0.1:0", newer, &listener), ECHOLOOP_EINVAL);
     newer[0].size = sizeof newer[0];
-    newer[0].conn.low_mark = ECHOLOOP_MS(1000);
-    newer[0].conn.high_mark = 5;
+    newer[0].conn = &conn;
+    conn.low_mark = 1000;
+    conn.high_mark = 5;
     GETS(echoloop_listen(w.loop, "127.0.0.1:0", newer, &listener), ECHOLOOP_EINVAL);
     hooks.size = 0;
     GETS(echoloop_run(w.loop, &hooks, NULL), ECHOLOOP_EINVAL);

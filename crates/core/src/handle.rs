@@ -50,6 +50,10 @@ pub enum Kind {
     Lookup = 10,
     /// One of the sockets with which a connect tries several addresses; never handed out.
     Attempt = 11,
+    /// A selector (made by the layers above the core).
+    Selector = 12,
+    /// The workers of a server (made by the layers above the core).
+    Workers = 13,
 }
 
 /// The number of a loop within this process, 0 to [`MAX_LOOPS`] - 1.

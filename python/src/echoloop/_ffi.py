@@ -79,6 +79,7 @@ class Status(enum.IntEnum):
     EREENTRY = -10009
     EPANIC = -10010
     ENULL = -10011
+    EFORKED = -10012
 
 
 class Event(enum.IntEnum):
@@ -99,6 +100,17 @@ class Event(enum.IntEnum):
     TICK = 13
     REFUSED = 14
     ERROR = 15
+    ADOPTED = 16
+    CONNECT_PAUSED = 17
+    WATCH = 18
+    WATCH_DEAD = 19
+    DATAGRAMS = 20
+    UDP_ERROR = 21
+    UDP_DRAINED = 22
+    RESOLVED = 23
+    SIGNAL = 24
+    OVER_BUDGET = 25
+    UNDER_BUDGET = 26
 
 
 class Close(enum.IntEnum):
@@ -116,6 +128,7 @@ class Close(enum.IntEnum):
     TIMED_OUT_CLOSE = 10
     TIMED_OUT_FIRST_BYTE = 11
     TIMED_OUT_LIFETIME = 12
+    GIVEN_AWAY = 13
 
 
 ADDR_MAX = 64
@@ -145,6 +158,7 @@ class Options(ctypes.Structure):
         ("memory_budget", ctypes.c_int64),
         ("events_per_turn", ctypes.c_int64),
         ("post_capacity", ctypes.c_int64),
+        ("slow_handler_us", ctypes.c_int64),
     )
 
 
@@ -152,10 +166,11 @@ class ConnOptions(ctypes.Structure):
     """``echoloop_conn_options``."""
 
     _fields_ = (
+        ("size", ctypes.c_size_t),
         ("no_delay_off", ctypes.c_int),
         ("half_open", ctypes.c_int),
         ("no_auto_pause", ctypes.c_int),
-        ("reserved_flags", ctypes.c_int),
+        ("tos", ctypes.c_int),
         ("high_mark", ctypes.c_int64),
         ("low_mark", ctypes.c_int64),
         ("send_cap", ctypes.c_int64),
@@ -163,7 +178,18 @@ class ConnOptions(ctypes.Structure):
         ("idle_timeout_us", ctypes.c_int64),
         ("write_stall_timeout_us", ctypes.c_int64),
         ("close_timeout_us", ctypes.c_int64),
-        ("reserved", ctypes.c_int64 * 4),
+        ("first_byte_timeout_us", ctypes.c_int64),
+        ("lifetime_us", ctypes.c_int64),
+        ("linger_us", ctypes.c_int64),
+        ("receive_rate", ctypes.c_int64),
+        ("receive_burst", ctypes.c_int64),
+        ("pacing_rate", ctypes.c_int64),
+        ("keepalive_us", ctypes.c_int64),
+        ("keepalive_interval_us", ctypes.c_int64),
+        ("keepalive_count", ctypes.c_int64),
+        ("send_buffer", ctypes.c_int64),
+        ("recv_buffer", ctypes.c_int64),
+        ("notsent_lowat", ctypes.c_int64),
     )
 
 
@@ -176,7 +202,11 @@ class ListenOptions(ctypes.Structure):
         ("no_reuse_address", ctypes.c_int),
         ("reuse_port", ctypes.c_int),
         ("dual_stack", ctypes.c_int),
-        ("conn", ConnOptions),
+        ("unix_mode", ctypes.c_int),
+        ("fast_open", ctypes.c_int),
+        ("defer_accept_us", ctypes.c_int64),
+        ("device", ctypes.c_char_p),
+        ("conn", ctypes.POINTER(ConnOptions)),
     )
 
 
@@ -187,7 +217,9 @@ class ConnectOptions(ctypes.Structure):
         ("size", ctypes.c_size_t),
         ("timeout_us", ctypes.c_int64),
         ("local", ctypes.c_char_p),
-        ("conn", ConnOptions),
+        ("device", ctypes.c_char_p),
+        ("attempt_delay_us", ctypes.c_int64),
+        ("conn", ctypes.POINTER(ConnOptions)),
     )
 
 

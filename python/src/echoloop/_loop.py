@@ -175,14 +175,16 @@ class Loop:
             backlog=in_range("backlog", backlog, 1, (1 << 31) - 1),
             reuse_port=reuse_port,
             dual_stack=dual_stack,
-            conn=conn_options(
-                limits,
-                idle_timeout=idle_timeout,
-                write_stall_timeout=write_stall_timeout,
-                close_timeout=close_timeout,
-                send_cap=send_cap,
-                auto_pause=auto_pause,
-                no_delay=no_delay,
+            conn=ctypes.pointer(
+                conn_options(
+                    limits,
+                    idle_timeout=idle_timeout,
+                    write_stall_timeout=write_stall_timeout,
+                    close_timeout=close_timeout,
+                    send_cap=send_cap,
+                    auto_pause=auto_pause,
+                    no_delay=no_delay,
+                )
             ),
         )
         text = address_text(address)
@@ -231,14 +233,16 @@ class Loop:
             ctypes.sizeof(ConnectOptions),
             timeout_us=-1 if timeout is None else microseconds(timeout),
             local=None if local_address is None else address_text(local_address).encode(),
-            conn=conn_options(
-                limits,
-                idle_timeout=idle_timeout,
-                write_stall_timeout=write_stall_timeout,
-                close_timeout=close_timeout,
-                send_cap=send_cap,
-                auto_pause=auto_pause,
-                no_delay=no_delay,
+            conn=ctypes.pointer(
+                conn_options(
+                    limits,
+                    idle_timeout=idle_timeout,
+                    write_stall_timeout=write_stall_timeout,
+                    close_timeout=close_timeout,
+                    send_cap=send_cap,
+                    auto_pause=auto_pause,
+                    no_delay=no_delay,
+                )
             ),
         )
         protocol = protocol_factory()

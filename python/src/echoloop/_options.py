@@ -7,6 +7,7 @@ infinity is a time as good as any.
 
 from __future__ import annotations
 
+import ctypes
 import math
 
 from ._ffi import ConnOptions
@@ -44,6 +45,7 @@ def conn_options(
     """The options that listeners and connects have in common."""
     low, high = limits
     return ConnOptions(
+        ctypes.sizeof(ConnOptions),
         # The protocol decides at the end of stream, so the library must not.
         half_open=True,
         no_delay_off=not no_delay,
