@@ -5,6 +5,7 @@
     reason = "every test program uses its own part of this"
 )]
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -34,6 +35,28 @@ pub fn library_dir() -> PathBuf {
     } else {
         deps.parent().unwrap().to_path_buf()
     }
+}
+
+/// The path of a tool, or `None` after a line on stderr that says the test is skipped; with
+/// `ECHOLOOP_REQUIRE_TOOLS=1`, as in CI, a missing tool is a failure.
+#[track_caller]
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|folder| folder.join(name))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        skip(&format!("{name} is not installed"));
+    }
+    found
+}
+
+/// Says on stderr why a test did not run, or fails with `ECHOLOOP_REQUIRE_TOOLS=1`.
+#[track_caller]
+pub fn skip(why: &str) {
+    let required = std::env::var_os("ECHOLOOP_REQUIRE_TOOLS").is_some_and(|v| v == "1");
+    assert!(!required, "{why}");
+    // Not eprintln!: the test harness would swallow what a passing test prints by it.
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// Compiles a C program against this build of the library, with warnings as errors.
