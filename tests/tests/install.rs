@@ -92,7 +92,7 @@ fn no_installed_text_knows_where_it_was_built_or_put() {
 }
 
 #[test]
-fn the_shared_library_has_a_name_that_outlives_versions() {
+fn the_shared_library_has_a_name_that_outlives_versions_and_the_recorded_symbols() {
     let tree = Tree::new("soname", "/opt/echoloop");
     tree.make("install", &[]);
     let library = tree
@@ -104,6 +104,20 @@ fn the_shared_library_has_a_name_that_outlives_versions() {
         dynamic.contains("Library soname: [libecholoop.so.0]"),
         "{dynamic}"
     );
+    let symbols = says(
+        "nm",
+        ["-D", "--defined-only", "-fposix"]
+            .map(OsStr::new)
+            .into_iter()
+            .chain([library.as_os_str()]),
+    );
+    let exported: Vec<&str> = symbols
+        .lines()
+        .filter_map(|line| line.split(' ').next())
+        .collect();
+    let recorded = fs::read_to_string(artifacts::root().join("crates/capi/abi/symbols.txt"));
+    let recorded = recorded.expect("it is there");
+    assert_eq!(exported, recorded.lines().collect::<Vec<_>>());
     // What runs from the target folder is linked against a library that has no such name, and stays so.
     let plain = artifacts::release().join("libecholoop.so");
     let dynamic = says("readelf", [OsStr::new("-d"), plain.as_os_str()]);
