@@ -4,10 +4,12 @@
 #   make install              builds what is not built, and installs it; `make && sudo make install`
 #                             needs no cargo as root
 #   make uninstall            removes what `make install` with the same settings installs
+#   make doc                  the reference as HTML, into target/c-reference; needs doxygen
 #
 #   PREFIX=/usr/local         where it will be used
 #   DESTDIR=                  put before every path, for packagers; no installed file knows it
 #   LIBDIR=$(PREFIX)/lib      INCLUDEDIR=$(PREFIX)/include      MANDIR=$(PREFIX)/share/man
+#   DOC=target/c-reference    where `make doc` writes
 #   CARGO, CARGO_TARGET_DIR, CARGO_BUILD_TARGET   as cargo has them
 #
 # The rule: a version is read from Cargo.toml, and every installed text is made from one source.
@@ -28,6 +30,7 @@ REALNAME   := libecholoop.so.$(VERSION)
 # A folder of its own: the library that programs find in target/release has no SONAME, so that they run from there.
 BUILD      := $(abspath $(or $(CARGO_TARGET_DIR),target))/install
 OUT        := $(BUILD)/$(if $(CARGO_BUILD_TARGET),$(CARGO_BUILD_TARGET)/)release
+DOC        ?= $(dir $(BUILD))c-reference
 TEMPLATES  := crates/capi/install
 ADAPTERS   := $(wildcard include/echoloop/adapters/*.h)
 SOURCES    := $(wildcard Cargo.* crates/core/Cargo.toml crates/server/Cargo.toml crates/capi/Cargo.toml) \
@@ -85,4 +88,8 @@ uninstall:
 		'$(MAN)/echoloop.3'
 	-rmdir '$(CMAKE)' '$(INCLUDE)/echoloop/adapters' '$(INCLUDE)/echoloop' 2>/dev/null || true
 
-.PHONY: all install uninstall
+doc:
+	mkdir -p '$(DOC)'
+	VERSION=$(VERSION) OUT='$(DOC)' doxygen crates/capi/Doxyfile
+
+.PHONY: all doc install uninstall

@@ -153,21 +153,31 @@
 /** Microseconds of n seconds. */
 #define ECHOLOOP_SECONDS(n) ((int64_t)(n) * 1000000)
 
-/* How to start the structs; every member is named so that no compiler warns. */
+/* How to start the structs. Every member is named, so that no compiler warns. */
+
+/** Starts an echoloop_options with every option at its default. */
 #define ECHOLOOP_OPTIONS_INIT { sizeof(echoloop_options), 0, 0, 0, 0 }
+/** Starts an echoloop_conn_options with every option at its default. */
 #define ECHOLOOP_CONN_OPTIONS_INIT \
     { sizeof(echoloop_conn_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+/** Starts an echoloop_listen_options with every option at its default. */
 #define ECHOLOOP_LISTEN_OPTIONS_INIT \
     { sizeof(echoloop_listen_options), 0, 0, 0, 0, 0, 0, 0, NULL, NULL }
+/** Starts an echoloop_connect_options with every option at its default. */
 #define ECHOLOOP_CONNECT_OPTIONS_INIT \
     { sizeof(echoloop_connect_options), 0, NULL, NULL, 0, NULL }
+/** Starts an echoloop_server_options with every option at its default. */
 #define ECHOLOOP_SERVER_OPTIONS_INIT \
     { sizeof(echoloop_server_options), NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
+/** Starts an echoloop_hooks that calls nothing. */
 #define ECHOLOOP_HOOKS_INIT \
     { sizeof(echoloop_hooks), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
       NULL, NULL, NULL, NULL, NULL }
+/** Starts an echoloop_counters, to be filled. */
 #define ECHOLOOP_COUNTERS_INIT { sizeof(echoloop_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+/** Starts an echoloop_server_counters, to be filled. */
 #define ECHOLOOP_SERVER_COUNTERS_INIT { sizeof(echoloop_server_counters), 0, 0, 0, 0 }
+/** Starts an echoloop_report, to be filled. */
 #define ECHOLOOP_REPORT_INIT { sizeof(echoloop_report), 0, 0, 0 }
 
 

@@ -10,6 +10,7 @@ mod util;
 mod abi;
 mod dialects;
 mod numbers;
+mod reference;
 
 use std::fs;
 use std::process::Command;
