@@ -28,13 +28,13 @@ manual {
 /^\/\*\*/ { shown = "comment" }
 shown == "" { print ""; next }
 shown == "comment" { print; if (/\*\/$/) shown = "head"; next }
-shown == "head" && /{$/ && length > 1 { shown = "struct" }
+shown == "head" && /[{]$/ && length > 1 { shown = "struct" }
 shown == "struct" {
     sub(/^ +\/\*/, "&*")
     sub(/; \/\*/, "&*<")
     print
-    if (/^}/) shown = ""
+    if (/^[}]/) shown = ""
     next
 }
-/^{/ { print ";"; shown = ""; next }
+/^[{]/ { print ";"; shown = ""; next }
 { print; if (/;$/) shown = "" }
