@@ -97,6 +97,40 @@ impl<S: System + AsFd> EventLoop<S> {
 }
 
 impl<S: System> EventLoop<S> {
+    /// How long until the loop wants a turn by itself: zero when it has something to do or to tell
+    /// already, `None` when it has nothing planned.
+    ///
+    /// This is what a loop around takes as the timeout of its own wait. It holds until the next call
+    /// on this loop, so ask after the last one; during a turn whose events are not all taken it is
+    /// zero. What comes from outside is no part of it: input, posts and signals are told by the
+    /// [`descriptor`](Self::descriptor) alone. That knows deadlines too, so a program that watches it
+    /// needs this only where it has to say a timeout anyway, and on systems without timerfd(2), where
+    /// the descriptor can't tell time. It is never later than the truth.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use echoloop_core::{EventLoop, LoopOptions, TimerSpec};
+    ///
+    /// let mut el = EventLoop::new(LoopOptions::default())?;
+    /// assert_eq!(el.next_deadline(), None);
+    /// el.add_timer(TimerSpec::after(Duration::from_secs(5)))?;
+    /// assert!(el.next_deadline().is_some_and(|left| left <= Duration::from_secs(5)));
+    /// el.remote().post(7)?; // Tells the descriptor.
+    /// assert!(el.next_deadline().is_some_and(|left| !left.is_zero()));
+    /// # Ok::<(), echoloop_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn next_deadline(&mut self) -> Option<Duration> {
+        self.arm_delayed();
+        if self.work_waits() {
+            return Some(Duration::ZERO);
+        }
+        let at = self.deadlines.earliest()?;
+        Some(Duration::from_nanos(at.saturating_sub(self.sys.now())))
+    }
+
     /// What [`descriptor`](Self::descriptor) does, for systems without one.
     #[doc(hidden)]
     pub fn nest(&mut self) {

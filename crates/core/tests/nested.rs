@@ -255,6 +255,72 @@ fn an_idle_nested_loop_wakes_nobody() {
 }
 
 #[test]
+fn the_next_deadline_is_that_of_the_first_timer() {
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    assert_eq!(el.next_deadline(), None);
+    let second = Duration::from_secs(1);
+    let later = el.add_timer(TimerSpec::after(60 * second)).unwrap();
+    let sooner = el.add_timer(TimerSpec::after(30 * second)).unwrap();
+    let is_within = |el: &mut EventLoop<Os>, least: u32, most: u32| {
+        let left = el.next_deadline().expect("a timer is planned");
+        (least * second..=most * second).contains(&left)
+    };
+    assert!(is_within(&mut el, 20, 30));
+    el.cancel_timer(sooner).unwrap();
+    assert!(is_within(&mut el, 50, 60));
+    el.rearm_timer(later, 10 * second).unwrap();
+    assert!(is_within(&mut el, 5, 10));
+    el.cancel_timer(later).unwrap();
+    assert_eq!(el.next_deadline(), None);
+
+    // Armed in a handler, which puts off the reading of the clock.
+    el.remote().post(1).unwrap();
+    el.poll(Some(PATIENCE)).unwrap();
+    assert_eq!(el.next_event(), Some(Event::Posted { word: 1 }));
+    el.add_timer(TimerSpec::after(10 * second)).unwrap();
+    assert_eq!(el.next_event(), None);
+    assert!(is_within(&mut el, 5, 10));
+    // Before the turn is over nobody knows what else there is, and it still holds.
+    el.poll(Some(Duration::ZERO)).unwrap();
+    el.add_timer(TimerSpec::after(second)).unwrap();
+    assert!(is_within(&mut el, 0, 1));
+}
+
+#[test]
+fn the_next_deadline_is_now_while_work_waits() {
+    let mut real = Real::new(ConnOptions::default());
+    let (mut client, conn) = real.pair();
+    let mut el = real.el;
+    while el.next_event().is_some() {}
+    let now = Some(Duration::ZERO);
+    assert_ne!(el.next_deadline(), now);
+
+    // Not nested, so that nobody but the program can tell.
+    el.conn(conn).unwrap().send(b"small").unwrap();
+    assert_eq!(el.next_deadline(), now);
+    assert_eq!(turn(&mut el), []);
+    assert_ne!(el.next_deadline(), now);
+    let mut got = Vec::new();
+    read_some(&mut client, &mut got);
+    assert_eq!(got, b"small");
+
+    let timer = el.add_timer(TimerSpec::after(Duration::ZERO)).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while el.next_deadline() != now {
+        assert!(Instant::now() < deadline, "the timer is never due");
+    }
+    assert_eq!(turn(&mut el), [Event::Timer { timer }]);
+
+    el.conn(conn).unwrap().abort();
+    assert_eq!(el.next_deadline(), now);
+    el.poll(now).unwrap();
+    assert_eq!(el.next_deadline(), now);
+    assert!(matches!(el.next_event(), Some(Event::Closed { .. })));
+    assert_eq!(el.next_event(), None);
+    assert_eq!(el.next_deadline(), None);
+}
+
+#[test]
 fn a_loop_nests_in_a_second_loop() {
     let (mut el, conn, mut client) = at_rest();
     let mut outer = EventLoop::new(LoopOptions::default()).unwrap();

@@ -264,6 +264,27 @@ impl<S: System> Program<S> {
         }
     }
 
+    /// The next deadline and the descriptor agree, now and when that has come. Answers whether there
+    /// was one to wait for.
+    fn sleep_till_next(&mut self, sim: &Sim, seed: u64) -> bool {
+        self.turn(false, seed);
+        match self.el.next_deadline() {
+            Some(Duration::ZERO) => assert!(sim.readable(), "seed {seed}: asleep with work"),
+            Some(left) if !sim.readable() => {
+                sim.advance(left - Duration::from_nanos(1));
+                assert!(!sim.readable(), "seed {seed}: due before {left:?}");
+                assert_eq!(self.el.next_deadline(), Some(Duration::from_nanos(1)));
+                sim.advance(Duration::from_nanos(1));
+                assert!(sim.readable(), "seed {seed}: not due after {left:?}");
+                assert_eq!(self.el.next_deadline(), Some(Duration::ZERO));
+                self.excused = true; // Of a retry, say, whose reason is gone by now.
+                return true;
+            }
+            _ => {}
+        }
+        false
+    }
+
     /// A turn, which should come to something if the descriptor `asked` for it.
     fn turn(&mut self, asked: bool, seed: u64) -> Activity {
         self.activity.set(Activity::default());
@@ -306,6 +327,7 @@ impl<S: System> Program<S> {
 #[test]
 fn the_descriptor_is_readable_exactly_when_a_turn_has_something_to_do() {
     let mut tally = Tally::default();
+    let mut slept = 0;
     for seed in seeds(1_500) {
         let mut options = match seed % 3 {
             0 => SimOptions::kind(seed),
@@ -323,7 +345,7 @@ fn the_descriptor_is_readable_exactly_when_a_turn_has_something_to_do() {
         program.el.listen(addr, &listen).unwrap();
         let mut peers: Vec<Peer> = Vec::new();
         for _ in 0..120 {
-            match program.random.below(12) {
+            match program.random.below(13) {
                 0 if peers.len() < 6 => peers.push(sim.connect_to(addr)),
                 1 if peers.len() < 6 => {
                     let options = ConnectOptions {
@@ -351,6 +373,7 @@ fn the_descriptor_is_readable_exactly_when_a_turn_has_something_to_do() {
                     }
                 }
                 6..9 => program.meddle(),
+                9 => slept += u64::from(program.sleep_till_next(&sim, seed)),
                 _ => {
                     let asked = sim.readable();
                     let done = program.turn(asked, seed);
@@ -362,6 +385,7 @@ fn the_descriptor_is_readable_exactly_when_a_turn_has_something_to_do() {
         tally = program.tally;
     }
     tally.check();
+    assert!(slept > 100, "{slept} sleeps are too few to tell");
 }
 
 #[test]
