@@ -90,6 +90,12 @@ impl<S: System> EventLoop<S> {
         Ok(id)
     }
 
+    /// For the C ABI: the loop adopts the descriptor of a watch that was lent to it.
+    #[doc(hidden)]
+    pub fn adopt_watched(&mut self, id: WatchId, fd: OwnedFd) {
+        self.watches.adopt(id.0, fd);
+    }
+
     /// Sets what a watch asks for, and arms it again: if the descriptor is ready for it, that is
     /// told, in every mode.
     ///
