@@ -60,6 +60,8 @@
  *     OPENED, echoloop_connect()       by itself, after its CLOSED event, or with its loop
  *     echoloop_timer_new()             echoloop_timer_cancel(), after its event if it fires once,
  *                                      or with its loop
+ *     echoloop_watch_new()             echoloop_watch_close(), echoloop_watch_release(), after its
+ *                                      WATCH_DEAD event, or with its loop
  *     echoloop_remote_new()            echoloop_remote_free(); not with its loop
  *
  * echoloop_live_handles() counts them all; a program that has freed everything sees 0.
@@ -179,6 +181,8 @@
 #define ECHOLOOP_SERVER_COUNTERS_INIT { sizeof(echoloop_server_counters), 0, 0, 0, 0 }
 /** Starts an echoloop_report, to be filled. */
 #define ECHOLOOP_REPORT_INIT { sizeof(echoloop_report), 0, 0, 0 }
+/** Starts an echoloop_watch_options with every option at its default. */
+#define ECHOLOOP_WATCH_OPTIONS_INIT { sizeof(echoloop_watch_options), 0, 0 }
 
 
 /**
@@ -349,7 +353,8 @@
 
 /**
  * The descriptor of source.watch was closed without echoloop_watch_close(); status is its number,
- * which may name another one by now: do not close it. The watch is gone.
+ * which may name another one by now: do not close it. Its handle is stale after the next call for
+ * events. Always the last event of its batch.
  */
 #define ECHOLOOP_EVENT_WATCH_DEAD 19
 
@@ -509,7 +514,8 @@
 #define ECHOLOOP_WRITABLE 2
 
 /**
- * There is something exceptional to read, such as urgent data of TCP (POLLPRI of poll(2)).
+ * There is something exceptional to read, such as urgent data of TCP (POLLPRI of poll(2)). Linux
+ * only; elsewhere it is never told.
  */
 #define ECHOLOOP_PRIORITY 4
 
@@ -532,6 +538,22 @@
  * Readiness only: the descriptor is not open, or its number names another one by now (POLLNVAL).
  */
 #define ECHOLOOP_INVALID 64
+
+/**
+ * Mode: told every turn as long as it is ready, as poll(2) has it.
+ */
+#define ECHOLOOP_WATCH_LEVEL 0
+
+/**
+ * Mode: told when it becomes ready, or something new comes, and after each modify. Read or write
+ * until EAGAIN.
+ */
+#define ECHOLOOP_WATCH_EDGE 1
+
+/**
+ * Mode: told once, and then not again before a modify, to the same interest or another one.
+ */
+#define ECHOLOOP_WATCH_ONCE 2
 
 /**
  * A loop. Made by echoloop_new(), ended by echoloop_free().
@@ -1201,6 +1223,32 @@ typedef struct echoloop_server_counters {
  */
 typedef void (*echoloop_timer_fn)(void *timer_user, struct echoloop_timer *timer);
 
+/**
+ * Options of echoloop_watch_new(). Start with ECHOLOOP_WATCH_OPTIONS_INIT.
+ */
+typedef struct echoloop_watch_options {
+    /**
+     * sizeof(echoloop_watch_options); ECHOLOOP_WATCH_OPTIONS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * ECHOLOOP_WATCH_LEVEL (0), ECHOLOOP_WATCH_EDGE or ECHOLOOP_WATCH_ONCE.
+     */
+    int mode;
+    /**
+     * Not 0: the descriptor is the loop's, which closes it with the watch; echoloop_watch_release()
+     * gives it back.
+     */
+    int owned;
+} echoloop_watch_options;
+
+/**
+ * Called when a watched descriptor is ready for readiness, in place of on_watch; see
+ * echoloop_watch_set_callback(). ECHOLOOP_INVALID: the descriptor was closed, and the watch is
+ * gone when the callback returns.
+ */
+typedef void (*echoloop_watch_fn)(void *watch_user, struct echoloop_watch *watch, int readiness);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1413,7 +1461,10 @@ int echoloop_run_once(struct echoloop *loop,
 /**
  * For batches: calls the callback that the timer or watch of a TIMER, WATCH or WATCH_DEAD event has
  * of its own (echoloop_timer_set_callback(), echoloop_watch_set_callback()), on the loop's thread
- * and before the next call for events. Returns 1 if it had one; 0 if the event is the program's.
+ * and before the next call for events. Returns 1 if it had one; 0 if the event is the program's. This
+ * is a callback like those of a run: no run or poll of this loop in it, and a free of the loop is
+ * done when it returns. Errors: ECHOLOOP_EBADHANDLE if the timer or watch was ended since the
+ * batch was collected: its event is nobody's any more. ECHOLOOP_EREENTRY in a callback.
  */
 int echoloop_dispatch(const struct echoloop_event *event);
 
@@ -1451,6 +1502,34 @@ int echoloop_listener_addr(struct echoloop_listener *listener, char *buf, size_t
  * Stops listening. Connections that were accepted stay.
  */
 int echoloop_listener_close(struct echoloop_listener *listener);
+
+/**
+ * The loop's own descriptor, by which it nests in any other loop (GLib, Qt, libuv, libevent,
+ * poll(2), another echoloop). It is readable exactly when a turn would do or tell something: input,
+ * timers, posts, a stop, what was sent between turns, events that were left over. So: watch it for
+ * reading, level-triggered; when it is readable, call echoloop_run_once() or echoloop_poll_batch()
+ * with a timeout of 0 (now and then nothing comes of it). Nothing is to be read from it, and it must
+ * not be closed.
+ *
+ * It is the same number for the life of the loop, until echoloop_after_fork(). The first call makes
+ * the loop keep it right, which costs a system call for each deadline that becomes the first. Where
+ * there is no timerfd(2) it does not tell time; echoloop_next_deadline() does. That a watched
+ * descriptor was closed (WATCH_DEAD) is found in a turn, and no turn is asked for to look.
+ */
+int echoloop_fd(struct echoloop *loop);
+
+/**
+ * For the timeout of a loop around this one: returns 1 and writes to *out_us how many microseconds
+ * from now the loop wants a turn by itself (0: now; rounded up), for a timer, a deadline of a
+ * connection, or because work was left or made since the last turn. Returns 0 when it has nothing
+ * planned.
+ *
+ * It holds until the next call on this loop, so ask last, before the wait. After a batch with events
+ * it may be 0, for what follows from them. Input, posts and signals come from outside and
+ * are told by echoloop_fd() alone, which, where there is timerfd(2), tells deadlines too.
+ */
+int echoloop_next_deadline(struct echoloop *loop,
+                           int64_t *out_us);
 
 /**
  * Makes a remote, on the loop's thread; it may then be used and freed on any thread, also after
@@ -1591,6 +1670,77 @@ int echoloop_timer_user(struct echoloop_timer *timer, void **out);
  * the header that was compiled.
  */
 const char *echoloop_version(void);
+
+/**
+ * Watches a descriptor of the program's own, such as a pipe, a device, or the socket of another
+ * library. interest is ECHOLOOP_READABLE, ECHOLOOP_WRITABLE and ECHOLOOP_PRIORITY, or'ed; errors
+ * and hang-ups are always told. That it is ready is told by the watch's own callback
+ * (echoloop_watch_set_callback()), on_watch or WATCH. user comes with its events. options may be
+ * NULL.
+ *
+ * The loop never reads, writes or changes the descriptor, not even its O_NONBLOCK. Readiness is a
+ * hint: other code may have read what was there, so the descriptor had better be non-blocking.
+ * With an error or a hang-up neither a read nor a write would block, so ECHOLOOP_READABLE and
+ * ECHOLOOP_WRITABLE are told with it, as far as they were asked for. What poll(2) calls always
+ * ready, such as a file or /dev/null, is so here: in mode LEVEL each turn, else once and after each
+ * modify.
+ *
+ * Unless owned, the descriptor stays the program's: close the watch first, then the descriptor. One
+ * that was closed all the same is told by WATCH_DEAD, soon: at its next event, or before the loop
+ * sleeps long.
+ *
+ * Errors: -EEXIST if this descriptor is watched already, -EBADF if it is not open, ECHOLOOP_EINVAL,
+ * ECHOLOOP_ETOOMANY, -ENOMEM, -ENOSPC (epoll(7), max_user_watches), -ELOOP (epoll_ctl(2)). After an
+ * error an owned descriptor is the program's again.
+ */
+int echoloop_watch_new(struct echoloop *loop,
+                       int fd,
+                       int interest,
+                       const struct echoloop_watch_options *options,
+                       void *user,
+                       struct echoloop_watch **out);
+
+/**
+ * Sets what a watch asks for, and arms it again: if the descriptor is ready for it, that is told, in
+ * every mode. With an interest of 0 an error or a hang-up is told still, once. Errors: -EBADF if
+ * the descriptor was closed, which WATCH_DEAD tells too; ECHOLOOP_EINVAL.
+ */
+int echoloop_watch_modify(struct echoloop_watch *watch,
+                          int interest);
+
+/**
+ * Ends a watch, also in its callback; nothing more is told of it. An owned descriptor is closed.
+ */
+int echoloop_watch_close(struct echoloop_watch *watch);
+
+/**
+ * Ends the watch of an owned descriptor and gives it back: returns its number, and the program is to
+ * close it. Errors: ECHOLOOP_EINVAL if it was not owned, and the watch stays; -EBADF if it was
+ * closed without the loop's knowledge, and the watch is gone.
+ */
+int echoloop_watch_release(struct echoloop_watch *watch);
+
+/**
+ * The number of the descriptor that a watch watches.
+ */
+int echoloop_watch_fd(struct echoloop_watch *watch);
+
+/**
+ * Writes the user pointer of a watch to *out.
+ */
+int echoloop_watch_user(struct echoloop_watch *watch, void **out);
+
+/**
+ * Sets the user pointer of a watch, which comes with its events from now on.
+ */
+int echoloop_watch_set_user(struct echoloop_watch *watch, void *user);
+
+/**
+ * Has a watch call callback with its user pointer, in place of on_watch; NULL takes that back. With
+ * batches its WATCH and WATCH_DEAD events are handed out as ever, and echoloop_dispatch() calls. So
+ * a library's watches live in a loop beside the program's. Errors: ECHOLOOP_ENOMEM.
+ */
+int echoloop_watch_set_callback(struct echoloop_watch *watch, echoloop_watch_fn callback);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -64,7 +64,8 @@ pub const ECHOLOOP_EVENT_CONNECT_PAUSED: u32 = 17;
 /// another one.
 pub const ECHOLOOP_EVENT_WATCH: u32 = 18;
 /// The descriptor of source.watch was closed without echoloop_watch_close(); status is its number,
-/// which may name another one by now: do not close it. The watch is gone.
+/// which may name another one by now: do not close it. Its handle is stale after the next call for
+/// events. Always the last event of its batch.
 pub const ECHOLOOP_EVENT_WATCH_DEAD: u32 = 19;
 /// len datagrams came to source.udp; echoloop_udp_received() has them until the next call for
 /// events. Always the last event of its batch.

@@ -8,13 +8,13 @@ use echoloop_server::Server;
 
 use crate::callbacks::call_own;
 use crate::detail::{Refused, returned};
-use crate::guard::{lend_server, occupy};
+use crate::guard::{lend_server, occupy, occupy_cell};
 use crate::handle::{handle, raw};
 use crate::options::timeout;
 use crate::pointer::{address, check_out, check_sized, read_sized, write, write_sized};
 use crate::{
     echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_event,
-    echoloop_listen_options, echoloop_listener, echoloop_options, registry, remote,
+    echoloop_listen_options, echoloop_listener, echoloop_options, nested, own, registry, remote,
 };
 
 /// Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
@@ -52,6 +52,9 @@ pub extern "C" fn echoloop_stop(r#loop: *mut echoloop) -> c_int {
         registry::exact("stop", raw(r#loop), Kind::Loop).map(|cell| {
             cell.stop.set(true);
             cell.interrupted.set(true);
+            if !cell.busy.get() {
+                nested::tell_stop(cell);
+            }
             0
         }),
     )
@@ -204,7 +207,10 @@ pub unsafe extern "C" fn echoloop_run_once(
 
 /// For batches: calls the callback that the timer or watch of a TIMER, WATCH or WATCH_DEAD event has
 /// of its own (echoloop_timer_set_callback(), echoloop_watch_set_callback()), on the loop's thread
-/// and before the next call for events. Returns 1 if it had one; 0 if the event is the program's.
+/// and before the next call for events. Returns 1 if it had one; 0 if the event is the program's. This
+/// is a callback like those of a run: no run or poll of this loop in it, and a free of the loop is
+/// done when it returns. Errors: ECHOLOOP_EBADHANDLE if the timer or watch was ended since the
+/// batch was collected: its event is nobody's any more. ECHOLOOP_EREENTRY in a callback.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn echoloop_dispatch(event: *const echoloop_event) -> c_int {
     if event.is_null() {
@@ -219,10 +225,13 @@ pub unsafe extern "C" fn echoloop_dispatch(event: *const echoloop_event) -> c_in
     };
     // SAFETY: all members are pointers or integers of eight bytes, and all bits are valid.
     let source = unsafe { event.source.watch };
-    returned(
-        registry::find("dispatch", raw(source), kind)
-            .map(|cell| c_int::from(call_own(cell, &event))),
-    )
+    let found = registry::find("dispatch", raw(source), kind);
+    returned(found.and_then(|cell| {
+        occupy_cell("dispatch", cell, |cell| {
+            own::check_alive(cell, kind, raw(source))?;
+            Ok(c_int::from(call_own(cell, &event)))
+        })
+    }))
 }
 
 /// Runs the loop: waits for events and calls hooks, until echoloop_stop() or

@@ -12,7 +12,7 @@ use echoloop_server::Server;
 use crate::detail::Refused;
 use crate::handle::raw;
 use crate::registry::{self, LoopCell};
-use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EREENTRY, echoloop, echoloop_conn};
+use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EREENTRY, echoloop, echoloop_conn, nested};
 
 /// Lends the event loop behind a handle that the core checks: a listener's, a timer's.
 #[inline]
@@ -62,11 +62,24 @@ pub(crate) fn occupy(
     act: impl FnOnce(&LoopCell) -> Result<c_int, Refused>,
 ) -> Result<c_int, Refused> {
     let cell = registry::exact(operation, handle, kind)?;
+    occupy_cell(operation, cell, act)
+}
+
+/// [`occupy`] for a loop that was found.
+pub(crate) fn occupy_cell(
+    operation: &'static str,
+    cell: &LoopCell,
+    act: impl FnOnce(&LoopCell) -> Result<c_int, Refused>,
+) -> Result<c_int, Refused> {
     if cell.busy.replace(true) {
         return Err(Refused::new(operation, ECHOLOOP_EREENTRY));
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| act(cell)))
-        .unwrap_or_else(|_| Err(registry::poison(operation, cell)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = act(cell);
+        nested::leave(cell);
+        outcome
+    }))
+    .unwrap_or_else(|_| Err(registry::poison(operation, cell)));
     cell.busy.set(false);
     if cell.free_at_end.get() {
         registry::destroy(cell.index);

@@ -7,9 +7,10 @@
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
 
-use echoloop_core::{ErrorKind, EventLoop, LookupId, TimerId, WatchId};
+use echoloop_core::{ErrorKind, EventLoop, Kind, LookupId, TimerId, WatchId};
 
 use crate::detail::Refused;
+use crate::registry::LoopCell;
 use crate::{ECHOLOOP_ENOMEM, echoloop_timer, echoloop_watch};
 
 /// Called when a timer is due, in place of on_timer; see echoloop_timer_set_callback().
@@ -29,11 +30,11 @@ pub type echoloop_watch_fn = Option<
 
 /// What one object has of its own.
 #[derive(Clone, Copy)]
-#[allow(dead_code, reason = "watches and lookups are to come")]
 pub(crate) enum Own {
     Timer(echoloop_timer_fn),
     Watch(echoloop_watch_fn),
     /// The user pointer of a lookup.
+    #[allow(dead_code, reason = "lookups are to come")]
     Lookup(usize),
 }
 
@@ -77,6 +78,17 @@ impl Owned {
         self.by_handle.insert(handle, own);
         Ok(())
     }
+}
+
+/// Refuses a timer or watch that is gone.
+pub(crate) fn check_alive(cell: &LoopCell, kind: Kind, handle: u64) -> Result<(), Refused> {
+    let mut server = cell.server.borrow_mut();
+    let el = server.event_loop();
+    match kind {
+        Kind::Timer => el.timer_user_data(TimerId::from_raw(handle)),
+        _ => el.watch_user_data(WatchId::from_raw(handle)),
+    }?;
+    Ok(())
 }
 
 fn lives(el: &EventLoop, handle: u64, own: Own) -> bool {

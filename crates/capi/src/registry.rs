@@ -43,6 +43,8 @@ pub(crate) struct LoopCell {
     pub(crate) busy: Cell<bool>,
     /// The run has something to look at beside its events: a stop, a free, a panic.
     pub(crate) interrupted: Cell<bool>,
+    /// Its descriptor was asked for: a loop around may watch it.
+    pub(crate) nested: Cell<bool>,
     pub(crate) stop: Cell<bool>,
     pub(crate) free_at_end: Cell<bool>,
     /// Bytes that were put back, copied out to be handed to C again.
@@ -247,6 +249,7 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
         server_handle,
         busy: Cell::new(false),
         interrupted: Cell::new(false),
+        nested: Cell::new(false),
         stop: Cell::new(false),
         free_at_end: Cell::new(false),
         copy: RefCell::default(),
@@ -356,6 +359,13 @@ pub(crate) fn is_poisoned(cell: &LoopCell) -> bool {
 /// Whether this is the child of a fork, and the loop was made before.
 pub(crate) fn is_forked(cell: &LoopCell) -> bool {
     PLACES[cell.index].owner.load(Relaxed) & FORKED != 0
+}
+
+/// Ends the loop's current or next wait, and makes its descriptor readable.
+pub(crate) fn wake(cell: &LoopCell) {
+    if let Some(present) = &*published(&ENTRIES[cell.index]) {
+        let _ = present.remote.wake(); // A loop that is gone needs none.
+    }
 }
 
 /// The loops of the process, and what they held at their last turn (those of this thread: now).

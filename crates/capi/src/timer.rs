@@ -79,9 +79,13 @@ pub extern "C" fn echoloop_timer_set_callback(
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_timer_cancel(timer: *mut echoloop_timer) -> c_int {
     let id = raw(timer);
-    returned(lend("cancel timer", id, Kind::Timer, |el| {
-        el.cancel_timer(TimerId::from_raw(id))?;
-        Ok(0)
+    let operation = "cancel timer";
+    returned(registry::find(operation, id, Kind::Timer).and_then(|cell| {
+        lend(operation, id, Kind::Timer, |el| {
+            el.cancel_timer(TimerId::from_raw(id))?;
+            cell.own.borrow_mut().remove(id);
+            Ok(0)
+        })
     }))
 }
 
