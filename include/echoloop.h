@@ -1533,7 +1533,7 @@ int echoloop_next_deadline(struct echoloop *loop,
 
 /**
  * Makes a remote, on the loop's thread; it may then be used and freed on any thread, also after
- * the loop is gone. A loop may have several.
+ * the loop is gone. A loop may have several. Errors: ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM.
  */
 int echoloop_remote_new(struct echoloop *loop, struct echoloop_remote **out);
 

@@ -38,6 +38,7 @@ mod remote;
 mod run;
 mod server;
 mod status;
+mod table;
 mod take;
 mod text;
 mod thread;
