@@ -13,6 +13,7 @@ mod client;
 pub mod commands;
 mod face;
 pub mod faults;
+pub mod installed;
 pub mod patience;
 mod pattern;
 pub mod probe;

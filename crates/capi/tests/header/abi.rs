@@ -2,8 +2,8 @@
 //!
 //! `abi/symbols.txt` and `abi/echoloop.abi` grow with ECHOLOOP_UPDATE_HEADER=1 when functions are added. What else
 //! differs (a function gone or changed, a struct that grew) fails with abidiff's report, also then; who means it sets
-//! ECHOLOOP_UPDATE_ABI=1 instead. The dump is of a library in C that has every function of the header, and no body: reading
-//! the types out of a Rust library takes all of its debug information (abidw(1), abidiff(1)).
+//! ECHOLOOP_UPDATE_ABI=1 instead. The dump is of a library in C that has every function of the header, and no body:
+//! reading the types out of a Rust library takes all of its debug information (abidw(1), abidiff(1)).
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
