@@ -36,7 +36,7 @@ const STATES: [(Flags, &str); 19] = [
 ];
 
 impl<S: System> EventLoop<S> {
-    pub(super) fn dump_conns(&self, out: &mut String, now: u64) -> fmt::Result {
+    pub(super) fn dump_conns(&self, out: &mut dyn Write, now: u64) -> fmt::Result {
         for (key, conn) in each(&self.conns) {
             let slot = slot_of(key);
             write!(out, "{:?} {}", ConnId(key), conn.peer)?;
@@ -78,7 +78,7 @@ impl<S: System> EventLoop<S> {
     }
 }
 
-fn write_state<K>(out: &mut String, conn: &Conn<K>) -> fmt::Result {
+fn write_state<K>(out: &mut dyn Write, conn: &Conn<K>) -> fmt::Result {
     if conn.flags.any(Flags::DEAD) {
         return write!(out, "ended, to be told: {}", conn.reason);
     }

@@ -9,7 +9,7 @@ use crate::sys::System;
 use crate::time::deadlines::DeadlineId;
 
 impl<S: System> EventLoop<S> {
-    pub(super) fn dump_listeners(&self, out: &mut String, now: u64) -> fmt::Result {
+    pub(super) fn dump_listeners(&self, out: &mut dyn Write, now: u64) -> fmt::Result {
         for (key, listener) in each(&self.listeners) {
             write!(out, "{:?}", ListenerId(key))?;
             if let Ok(addr) = self.sys.local_addr(&listener.socket) {

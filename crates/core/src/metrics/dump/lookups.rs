@@ -10,7 +10,7 @@ use crate::event_loop::EventLoop;
 use crate::sys::System;
 
 impl<S: System> EventLoop<S> {
-    pub(super) fn dump_lookups(&self, out: &mut String, now: u64) -> fmt::Result {
+    pub(super) fn dump_lookups(&self, out: &mut dyn Write, now: u64) -> fmt::Result {
         for (key, lookup) in each(&self.lookups) {
             write!(out, "{:?} of {}: ", LookupId(key), lookup.host)?;
             if lookup.answer.is_some() {
@@ -26,7 +26,7 @@ impl<S: System> EventLoop<S> {
     }
 }
 
-pub(super) fn write_race(out: &mut String, race: &Race) -> fmt::Result {
+pub(super) fn write_race(out: &mut dyn Write, race: &Race) -> fmt::Result {
     write!(out, " to {}", race.target)?;
     if race.resolving {
         out.write_str(", resolving")?;

@@ -56,7 +56,12 @@ impl<S: System> EventLoop<S> {
         out
     }
 
-    fn write_dump(&self, out: &mut String) -> fmt::Result {
+    /// The same, written to `out`: for a place of limited size.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`, after which the rest is not written.
+    pub fn write_dump(&self, out: &mut dyn Write) -> fmt::Result {
         let now = self.sys.now();
         let kinds = [
             ("listeners", self.listeners.len()),
@@ -90,7 +95,7 @@ impl<S: System> EventLoop<S> {
     }
 
     /// Where the loop stands in its turn.
-    fn dump_turn(&self, out: &mut String, now: u64) -> fmt::Result {
+    fn dump_turn(&self, out: &mut dyn Write, now: u64) -> fmt::Result {
         let handled = match self.current {
             Current::Nothing => String::from("no event"),
             Current::Data(slot) | Current::Kept(slot) => format!("data of {:?}", self.named(slot)),
@@ -133,7 +138,7 @@ fn each<T>(slots: &Slots<T>) -> impl Iterator<Item = (u64, &T)> {
 }
 
 /// Writes when a deadline is due.
-fn write_due(out: &mut String, at: Option<u64>, now: u64) -> fmt::Result {
+fn write_due(out: &mut dyn Write, at: Option<u64>, now: u64) -> fmt::Result {
     match at {
         Some(at) if at <= now => write!(out, "due since {:.1?}", between(at, now)),
         Some(at) => write!(out, "due in {:.1?}", between(now, at)),

@@ -8,7 +8,7 @@ use crate::event_loop::EventLoop;
 use crate::sys::System;
 
 impl<S: System> EventLoop<S> {
-    pub(super) fn dump_signals(&self, out: &mut String) -> fmt::Result {
+    pub(super) fn dump_signals(&self, out: &mut dyn Write) -> fmt::Result {
         for (key, watch) in each(&self.signals.slots) {
             let name = signal_hook::low_level::signal_name(watch.number);
             let (id, number) = (SignalId(key), watch.number);

@@ -10,7 +10,7 @@ use crate::sys::System;
 use crate::turn::Current;
 
 impl<S: System> EventLoop<S> {
-    pub(super) fn dump_timers(&self, out: &mut String, now: u64) -> fmt::Result {
+    pub(super) fn dump_timers(&self, out: &mut dyn Write, now: u64) -> fmt::Result {
         for (key, timer) in each(&self.timers) {
             write!(out, "{:?}: ", TimerId(key))?;
             let at = self.deadlines.timer_at(slot_of(key));

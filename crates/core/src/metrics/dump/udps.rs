@@ -10,7 +10,7 @@ use crate::event_loop::EventLoop;
 use crate::sys::System;
 
 impl<S: System> EventLoop<S> {
-    pub(super) fn dump_udps(&self, out: &mut String) -> fmt::Result {
+    pub(super) fn dump_udps(&self, out: &mut dyn Write) -> fmt::Result {
         for (key, udp) in each(&self.udps) {
             write!(out, "{:?}", UdpId(key))?;
             if let Ok(addr) = self.sys.local_addr(&udp.socket) {

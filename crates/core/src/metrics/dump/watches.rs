@@ -9,7 +9,7 @@ use crate::sys::{System, WatchMode};
 use crate::watch::watches::State;
 
 impl<S: System> EventLoop<S> {
-    pub(super) fn dump_watches(&self, out: &mut String) -> fmt::Result {
+    pub(super) fn dump_watches(&self, out: &mut dyn Write) -> fmt::Result {
         for (key, watch) in each(&self.watches.slots) {
             let whose = if watch.owned.is_some() {
                 "adopted"
