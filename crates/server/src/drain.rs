@@ -96,8 +96,9 @@ impl<S: System> Server<S> {
         drain.is_some_and(|drain| drain.grace == Some(timer))
     }
 
-    /// The first stop drains, the next ends the grace if there is one, the last cuts.
-    pub(crate) fn stop(&mut self) {
+    /// What [`run`](Server::run) does on [`Event::Stop`](crate::Event::Stop): the first stop begins a
+    /// drain, the next ends its grace if there is one, the last cuts what is left. Of workers, all.
+    pub fn stop(&mut self) {
         if let Some(seat) = &mut self.seat {
             return seat.stop();
         }

@@ -3,7 +3,7 @@
 //! The rule: what is opened here is closed when a drain begins, and from then on nothing is opened.
 //! What a program opens on the loop itself is its own.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use echoloop_core::sys::System;
 use echoloop_core::{Addr, Error, ErrorKind, ListenOptions, ListenerId, UdpId, UdpOptions};
@@ -73,14 +73,25 @@ impl<S: System> Server<S> {
         match opening {
             Opening::Listen(addr) => self.listen(addr.clone()?, None).map(Opened::Listener),
             Opening::Udp(addr) => self.bind_udp(addr.clone()?, None).map(Opened::Udp),
-            Opening::Inherited(fd) => self.inherit(fd),
+            Opening::Inherited(fd) => self.take_up(fd.as_fd()),
         }
     }
 
+    /// Serves a duplicate of this socket too, a listener or a UDP socket that was opened elsewhere,
+    /// with the options of the builder.
+    ///
+    /// # Errors
+    ///
+    /// As [`EventLoop::adopt_listener`](crate::EventLoop::adopt_listener); [`ErrorKind::Closing`] once a drain has begun.
+    pub fn inherit(&mut self, socket: BorrowedFd<'_>) -> Result<(), Error> {
+        self.refuse_if_draining("inherit")?;
+        self.take_up(socket).map(|_| ())
+    }
+
     /// A socket that was there when the process started: a listener, or a UDP socket.
-    fn inherit(&mut self, fd: &OwnedFd) -> Result<Opened, Error> {
+    fn take_up(&mut self, fd: BorrowedFd<'_>) -> Result<Opened, Error> {
         let another = || {
-            fd.try_clone().map_err(|e| {
+            fd.try_clone_to_owned().map_err(|e| {
                 let errno = e.raw_os_error().unwrap_or_default();
                 Error::new("inherit", ErrorKind::Os(errno))
             })
