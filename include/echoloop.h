@@ -30,7 +30,8 @@
  *
  * Functions return an int: 0 or a positive count; negative is an error. Arguments come in the
  * order handle, inputs, outputs. Outputs are written only on success. All times are microseconds
- * (suffix _us; ECHOLOOP_MS(n), ECHOLOOP_SECONDS(n)); a negative timeout waits for ever. Addresses
+ * (suffix _us; ECHOLOOP_MS(n), ECHOLOOP_SECONDS(n)), save the nanoseconds (_ns) of
+ * echoloop_metrics_get(); a negative timeout waits for ever. Addresses
  * are text: "127.0.0.1:7007", "[::1]:7007". A length of 0 is fine everywhere, with any pointer.
  *
  * ERRORS
@@ -127,7 +128,8 @@
  *       timer_...               yes       yes (4)          EWRONGTHREAD   EBADHANDLE
  *     remote_post, _stop, _wake yes       yes              yes            ECLOSED
  *     remote_free               yes       yes              yes            yes
- *     version, strerror, ...,
+ *     version, has,
+ *       strerror, ...,
  *       live_handles            yes       yes              yes            yes
  *
  *     (1) Of the same loop; another loop of this thread may be run.
@@ -149,6 +151,12 @@
 
 /** Version of this header, as text; compare with echoloop_version(). */
 #define ECHOLOOP_VERSION "0.1.0"
+/** The same as a number that grows; compare with echoloop_version_number(). The preprocessor can, too. */
+#define ECHOLOOP_VERSION_NUMBER \
+    (ECHOLOOP_VERSION_MAJOR * 1000000 + ECHOLOOP_VERSION_MINOR * 1000 + ECHOLOOP_VERSION_PATCH)
+/** Whether this header is of that version, or a later one. */
+#define ECHOLOOP_VERSION_AT_LEAST(major, minor, patch) \
+    (ECHOLOOP_VERSION_NUMBER >= (major) * 1000000 + (minor) * 1000 + (patch))
 
 /** Microseconds of n milliseconds. */
 #define ECHOLOOP_MS(n) ((int64_t)(n) * 1000)
@@ -176,13 +184,19 @@
     { sizeof(echoloop_hooks), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
       NULL, NULL, NULL, NULL, NULL }
 /** Starts an echoloop_counters, to be filled. */
-#define ECHOLOOP_COUNTERS_INIT { sizeof(echoloop_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+#define ECHOLOOP_COUNTERS_INIT \
+    { sizeof(echoloop_counters), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, \
+      0, 0, 0 }
 /** Starts an echoloop_server_counters, to be filled. */
-#define ECHOLOOP_SERVER_COUNTERS_INIT { sizeof(echoloop_server_counters), 0, 0, 0, 0 }
+#define ECHOLOOP_SERVER_COUNTERS_INIT { sizeof(echoloop_server_counters), 0, 0, 0, 0, 0, 0, 0 }
 /** Starts an echoloop_report, to be filled. */
 #define ECHOLOOP_REPORT_INIT { sizeof(echoloop_report), 0, 0, 0 }
 /** Starts an echoloop_watch_options with every option at its default. */
 #define ECHOLOOP_WATCH_OPTIONS_INIT { sizeof(echoloop_watch_options), 0, 0 }
+/** Starts an echoloop_metrics, to be filled. */
+#define ECHOLOOP_METRICS_INIT \
+    { sizeof(echoloop_metrics), { 0, 0, 0, 0, 0, 0, 0 }, { 0, 0, 0, 0, 0, 0, 0 }, \
+      { 0, 0, 0, 0, 0, 0, 0 }, { 0, 0, 0, 0, 0, 0, 0 } }
 
 
 /**
@@ -713,7 +727,8 @@ typedef struct echoloop_options {
 } echoloop_options;
 
 /**
- * What a loop has done so far. Start with ECHOLOOP_COUNTERS_INIT.
+ * What a loop, or all loops of workers, have done so far, and how much there is now. Start with
+ * ECHOLOOP_COUNTERS_INIT.
  */
 typedef struct echoloop_counters {
     /**
@@ -764,6 +779,72 @@ typedef struct echoloop_counters {
      * Bytes queued and unread in all connections now.
      */
     uint64_t buffered;
+    /**
+     * Connections that were adopted, or handed over by another loop.
+     */
+    uint64_t adopted;
+    /**
+     * Connections that were given away, or handed to another loop.
+     */
+    uint64_t given_away;
+    /**
+     * Calls by which the kernel took bytes to send. All small sends of one callback to one
+     * connection are one.
+     */
+    uint64_t sends;
+    /**
+     * Sends that were refused with ECHOLOOP_EQUEUEFULL.
+     */
+    uint64_t sends_refused;
+    /**
+     * Datagrams received.
+     */
+    uint64_t datagrams_received;
+    /**
+     * Datagrams the kernel took to send.
+     */
+    uint64_t datagrams_sent;
+    /**
+     * Datagrams sent here and dropped: no room in the queue, or the kernel did not take them.
+     */
+    uint64_t datagrams_dropped;
+    /**
+     * Times reading from a connection paused because the loop was over its memory budget.
+     */
+    uint64_t budget_pauses;
+    /**
+     * Times reading from a connection waited for its receive_rate.
+     */
+    uint64_t throttled;
+    /**
+     * Times the loop got over its memory budget; each is one OVER_BUDGET.
+     */
+    uint64_t over_budget;
+    /**
+     * Timers handed out.
+     */
+    uint64_t timers_fired;
+    /**
+     * Words handed out that were posted.
+     */
+    uint64_t posts;
+    /**
+     * Reports of the system for what had ended by then; they are dropped.
+     */
+    uint64_t stale_events;
+    /**
+     * Callbacks that took as long as echoloop_set_slow_handler() or slow_handler_us says, or longer.
+     */
+    uint64_t slow_handlers;
+    /**
+     * Connects that had to wait for a descriptor or a port.
+     */
+    uint64_t connect_pauses;
+    /**
+     * Connections that another loop handed over and that were closed, for want of a handle or of
+     * memory.
+     */
+    uint64_t arrivals_lost;
 } echoloop_counters;
 
 /**
@@ -1122,6 +1203,75 @@ typedef struct echoloop_hooks {
 } echoloop_hooks;
 
 /**
+ * How often something took how long. Quantiles are at most 12.5% too long, and 0 where nothing was
+ * measured yet; count, sum and max are exact. This struct does not grow.
+ */
+typedef struct echoloop_histogram {
+    /**
+     * How often it happened.
+     */
+    uint64_t count;
+    /**
+     * All of them together, in nanoseconds; the mean is sum_ns / count.
+     */
+    uint64_t sum_ns;
+    /**
+     * Half of them took no longer, in nanoseconds.
+     */
+    uint64_t p50_ns;
+    /**
+     * 90 of 100 took no longer.
+     */
+    uint64_t p90_ns;
+    /**
+     * 99 of 100 took no longer.
+     */
+    uint64_t p99_ns;
+    /**
+     * 999 of 1,000 took no longer.
+     */
+    uint64_t p999_ns;
+    /**
+     * The longest.
+     */
+    uint64_t max_ns;
+} echoloop_histogram;
+
+/**
+ * Where a loop's time went so far. waiting.sum_ns and turn.sum_ns together are all its time, so
+ * their ratio says how busy it is. Start with ECHOLOOP_METRICS_INIT.
+ */
+typedef struct echoloop_metrics {
+    /**
+     * sizeof(echoloop_metrics); ECHOLOOP_METRICS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * How long callbacks held the loop, with the sends that they led to. A sample: of on_data one
+     * in 1,024, or in 16 while little goes on; of others one in 16; all of them while
+     * echoloop_set_slow_handler() is in use. Of a batch, its last event stands for all.
+     */
+    struct echoloop_histogram handler;
+    /**
+     * From the end of a turn to the beginning of the next that brought something.
+     */
+    struct echoloop_histogram waiting;
+    /**
+     * From the end of a wait to the last event handled; waits that brought nothing do not count.
+     */
+    struct echoloop_histogram turn;
+    /**
+     * From when a timer was due to the beginning of the turn that handed it out.
+     */
+    struct echoloop_histogram timer_lag;
+} echoloop_metrics;
+
+/**
+ * Called after a callback that took long; see echoloop_set_slow_handler().
+ */
+typedef void (*echoloop_slow_fn)(void *user, const struct echoloop_event *event, int64_t took_us);
+
+/**
  * Options of echoloop_server_new(). Start with ECHOLOOP_SERVER_OPTIONS_INIT.
  */
 typedef struct echoloop_server_options {
@@ -1171,7 +1321,7 @@ typedef struct echoloop_server_options {
 } echoloop_server_options;
 
 /**
- * How a server's drain ended. Start with ECHOLOOP_REPORT_INIT.
+ * How a drain ended, of a server or of all workers together. Start with ECHOLOOP_REPORT_INIT.
  */
 typedef struct echoloop_report {
     /**
@@ -1179,7 +1329,7 @@ typedef struct echoloop_report {
      */
     size_t size;
     /**
-     * Connections that closed with all their bytes sent.
+     * Connections that closed with all their bytes sent, of those that had come in.
      */
     uint64_t closed_clean;
     /**
@@ -1193,7 +1343,8 @@ typedef struct echoloop_report {
 } echoloop_report;
 
 /**
- * What a server counts beside echoloop_counters. Start with ECHOLOOP_SERVER_COUNTERS_INIT.
+ * What a server, or all workers together, count beside echoloop_counters. Start with
+ * ECHOLOOP_SERVER_COUNTERS_INIT.
  */
 typedef struct echoloop_server_counters {
     /**
@@ -1201,7 +1352,7 @@ typedef struct echoloop_server_counters {
      */
     size_t size;
     /**
-     * Connections refused because the maximum was reached.
+     * Connections refused, for whatever reason: the sum of the three at the end.
      */
     uint64_t refused;
     /**
@@ -1216,6 +1367,18 @@ typedef struct echoloop_server_counters {
      * The most connections that were open at one time.
      */
     uint64_t most_open;
+    /**
+     * Connections refused because max_connections was reached.
+     */
+    uint64_t refused_full;
+    /**
+     * Connections refused because their peer's address had its max_per_peer.
+     */
+    uint64_t refused_peer;
+    /**
+     * Connections refused because they came faster than accept_rate.
+     */
+    uint64_t refused_rate;
 } echoloop_server_counters;
 
 /**
@@ -1384,6 +1547,20 @@ const char *echoloop_last_error(void);
 int echoloop_last_status(void);
 
 /**
+ * Writes all that is open in the loop to buf, a line each (slot and generation of the handle,
+ * addresses, state, bytes queued and unread, deadlines), then what waits to be handed out, counters
+ * and times: text for people, whose form may change with any version. It takes some microseconds for
+ * each object, and changes nothing.
+ *
+ * As snprintf(3): returns the length of the whole text without its end mark, writes as much as fits,
+ * always with an end mark, and with a capacity of 0 nothing (buf may be NULL then). The text of the
+ * next call may be longer, also in the same callback.
+ */
+int echoloop_dump(struct echoloop *loop,
+                  char *buf,
+                  size_t capacity);
+
+/**
  * Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
  * (echoloop_last_status(): -EMFILE, -ENOMEM, ECHOLOOP_ETOOMANY, ECHOLOOP_EINVAL). End it with
  * echoloop_free(), on this thread, before the thread ends.
@@ -1477,6 +1654,31 @@ int echoloop_dispatch(const struct echoloop_event *event);
 int echoloop_run(struct echoloop *loop, const struct echoloop_hooks *hooks, void *user);
 
 /**
+ * Whether the library has a feature, on the system that it runs on: 1 or 0. A name that it does not
+ * know, or NULL, is 0. From any thread.
+ *
+ * - "unix": Unix sockets, unix(7)
+ * - "unix-abstract": those without a file, "unix:@name" (Linux)
+ * - "ipv6": sockets of IPv6 can be made
+ * - "udp": UDP sockets
+ * - "udp-gso": the kernel cuts what is sent into datagrams: UDP_SEGMENT, udp(7)
+ * - "udp-gro": the kernel joins datagrams of one sender: UDP_GRO, udp(7)
+ * - "workers": one server on several threads
+ * - "reuse-port": the kernel spreads connections over workers: SO_REUSEPORT, socket(7)
+ * - "watches": events of descriptors
+ * - "signals": signals as events
+ * - "resolver": names are resolved
+ * - "fine-timers": timers finer than a millisecond (Linux)
+ * - "tcp-fast-open": fast_open: TCP_FASTOPEN, tcp(7); the administrator may have it switched off
+ * - "defer-accept": defer_accept_us: TCP_DEFER_ACCEPT, tcp(7)
+ * - "notsent-lowat": notsent_lowat: TCP_NOTSENT_LOWAT, tcp(7)
+ * - "pacing": pacing_rate: SO_MAX_PACING_RATE, socket(7)
+ * - "device": device: SO_BINDTODEVICE, socket(7)
+ * - "log": echoloop_set_log()
+ */
+int echoloop_has(const char *feature);
+
+/**
  * Makes a loop usable in the child of a fork(2); in the process that made it this does nothing.
  * Before, every call on the loop and on what belongs to it gets ECHOLOOP_EFORKED in the child, save
  * its free, which does not disturb the parent; a run from before the fork ends with that code.
@@ -1502,6 +1704,28 @@ int echoloop_listener_addr(struct echoloop_listener *listener, char *buf, size_t
  * Stops listening. Connections that were accepted stay.
  */
 int echoloop_listener_close(struct echoloop_listener *listener);
+
+/**
+ * Fills *out with where the loop's time went; out->size must be set. Unlike all other times, these
+ * are nanoseconds.
+ */
+int echoloop_metrics_get(struct echoloop *loop, struct echoloop_metrics *out);
+
+/**
+ * Calls callback after each callback that held the loop for threshold_us or longer, with the event
+ * that it served: its type, handles and status, of which a connection or timer may have ended by
+ * then; user and data are NULL, len is 0. (A TICK is a TIMER there, and a REFUSED connection was
+ * OPENED.) Of a batch, its last event stands for all. Replaces what was set before, and
+ * slow_handler_us of the options. callback NULL, or a negative threshold: none.
+ *
+ * Every callback is timed for it, which costs two readings of the clock each, some 50 ns. callback
+ * is called while the loop looks for the next event: calls on this loop, and on what belongs to it,
+ * get ECHOLOOP_EREENTRY there. One that never returns is never told.
+ */
+int echoloop_set_slow_handler(struct echoloop *loop,
+                              int64_t threshold_us,
+                              echoloop_slow_fn callback,
+                              void *user);
 
 /**
  * The loop's own descriptor, by which it nests in any other loop (GLib, Qt, libuv, libevent,
@@ -1583,9 +1807,34 @@ int echoloop_server_listen(struct echoloop_server *server,
                            struct echoloop_listener **out);
 
 /**
+ * Serves one more socket, which was opened elsewhere: a listener, or a bound UDP socket, such as one
+ * of echoloop_inherited(); with the server's options. The descriptor is the server's from now on:
+ * the program closes it only if this fails. Errors: -EBADF, -EMFILE, ECHOLOOP_ECLOSING,
+ * ECHOLOOP_EINVAL or -errno for a descriptor that is neither.
+ */
+int echoloop_server_inherit(struct echoloop_server *server,
+                            int fd);
+
+/**
+ * Writes the text of the address of the i-th listener (0 is the first) to buf, with the port that the
+ * system chose, and returns its length without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice.
+ * ECHOLOOP_EINVAL if there are not so many, as after a drain has begun, or capacity is too small.
+ */
+int echoloop_server_addr(struct echoloop_server *server,
+                         size_t i,
+                         char *buf,
+                         size_t capacity);
+
+/**
+ * The same of the i-th UDP socket.
+ */
+int echoloop_server_udp_addr(struct echoloop_server *server, size_t i, char *buf, size_t capacity);
+
+/**
  * Serves until it is stopped (echoloop_remote_stop(), echoloop_stop()), then drains: no more is
- * accepted, every connection is flushed and closed, within the drain deadline. A second stop cuts
- * what is left. Returns 0, with *report filled (report->size must be set; report may be NULL).
+ * accepted, connections are served on for the drain grace, then every one is flushed and closed,
+ * within the drain deadline. A second stop ends the grace, or, where there is none, cuts what is
+ * left; so does a third. Returns 0, with *report filled (report->size must be set; report may be NULL).
  * hooks may be NULL: then it is an echo server, with no callback at all. ECHOLOOP_ECLOSED if the
  * server was freed meanwhile.
  */
@@ -1595,12 +1844,21 @@ int echoloop_server_run(struct echoloop_server *server,
                         struct echoloop_report *report);
 
 /**
- * Begins to drain, as a stop does: no more is accepted, and every connection is flushed and closed
- * within the drain deadline. A second call cuts what is left. echoloop_server_run() returns when
- * it has ended; in a program that polls, echoloop_server_report() tells when. A server drains
- * once: from then on it neither listens nor connects (ECHOLOOP_ECLOSING).
+ * Begins to drain, as a stop does: no more is accepted, connections are served on for the drain
+ * grace, then every one is flushed and closed, within the drain deadline. A second call ends the
+ * grace, or, where there is none, cuts what is left; so does a third. echoloop_server_run() returns
+ * when it has ended; in a program that polls, which is told of stops as ECHOLOOP_EVENT_STOP and
+ * calls this for each, echoloop_server_report() tells when. A server drains once: from then on it
+ * neither listens nor connects (ECHOLOOP_ECLOSING).
  */
 int echoloop_server_drain(struct echoloop_server *server);
+
+/**
+ * Begins to drain with another grace than drain_grace_us: for a restart, where what replaces this
+ * server is ready, and who was accepted here is served on. 0 or negative: none. Once a drain has
+ * begun this changes nothing.
+ */
+int echoloop_server_drain_with_grace(struct echoloop_server *server, int64_t grace_us);
 
 /**
  * Whether a drain has ended: 1, with *report filled (report->size must be set; report may be
@@ -1670,6 +1928,12 @@ int echoloop_timer_user(struct echoloop_timer *timer, void **out);
  * the header that was compiled.
  */
 const char *echoloop_version(void);
+
+/**
+ * The version of the library that runs as one number that grows, 1000000 * major + 1000 * minor +
+ * patch. Compare with ECHOLOOP_VERSION_NUMBER, that of the header that was compiled.
+ */
+int echoloop_version_number(void);
 
 /**
  * Watches a descriptor of the program's own, such as a pipe, a device, or the socket of another

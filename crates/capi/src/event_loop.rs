@@ -84,21 +84,8 @@ pub unsafe extern "C" fn echoloop_counters_get(
     returned(size.and_then(|size| {
         let value = lend_server("counters", raw(r#loop), Kind::Loop, |server| {
             let el = server.event_loop();
-            let c = *el.counters();
-            Ok(echoloop_counters {
-                size,
-                accepted: c.accepted,
-                connected: c.connected,
-                closed: c.closed,
-                bytes_received: c.bytes_received,
-                bytes_sent: c.bytes_sent,
-                reads: c.reads,
-                congested: c.congested,
-                accept_pauses: c.accept_pauses,
-                turns: c.turns,
-                connections: el.connection_count() as u64,
-                buffered: el.buffered() as u64,
-            })
+            let (connections, buffered) = (el.connection_count() as u64, el.buffered() as u64);
+            Ok(echoloop_counters::of(el.counters(), connections, buffered))
         })?;
         // SAFETY: passed `check_sized`, which said `size`.
         unsafe { write_sized(out, size, &value) };

@@ -14,8 +14,8 @@ use crate::detail::Refused;
 use crate::text::FixedText;
 use crate::{
     ECHOLOOP_EINVAL, ECHOLOOP_ENULL, echoloop_conn_options, echoloop_connect_options,
-    echoloop_counters, echoloop_hooks, echoloop_listen_options, echoloop_options, echoloop_report,
-    echoloop_server_counters, echoloop_server_options, echoloop_watch_options,
+    echoloop_counters, echoloop_hooks, echoloop_listen_options, echoloop_metrics, echoloop_options,
+    echoloop_report, echoloop_server_counters, echoloop_server_options, echoloop_watch_options,
 };
 
 /// Bytes that always suffice for the text of an address, its end mark included.
@@ -55,6 +55,7 @@ sized!(
     echoloop_server_counters,
     echoloop_report,
     echoloop_watch_options,
+    echoloop_metrics,
 );
 
 /// Reads a sized struct; `None` for NULL. One from an older header is filled up with zeros; one

@@ -329,7 +329,10 @@ pub(crate) fn destroy(index: usize) {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the pointer came from `Box::into_raw` in `adopt`, this thread owns it, the swap
         // above made it unreachable, and callers hold no reference any more: they are not busy.
-        drop(unsafe { Box::from_raw(cell) });
+        let mut cell = unsafe { Box::from_raw(cell) };
+        // No callback is called any more.
+        cell.server.get_mut().event_loop().ignore_slow_handlers();
+        drop(cell);
     }));
 }
 

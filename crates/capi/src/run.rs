@@ -58,17 +58,10 @@ pub(crate) fn until_drained(
     user: *mut c_void,
 ) -> Result<Option<Report>, Refused> {
     let callbacks = Callbacks { hooks, user };
-    let mut stopped = false;
     loop {
         match callbacks.events(cell)? {
             Pause::Freed => return Ok(None),
-            Pause::Stopped => {
-                let mut server = cell.server.borrow_mut();
-                server.drain();
-                if std::mem::replace(&mut stopped, true) {
-                    server.abort_all();
-                }
-            }
+            Pause::Stopped => cell.server.borrow_mut().stop(),
             Pause::TurnEnded => {
                 let report = cell.server.borrow().report();
                 if report.is_some() {

@@ -1,20 +1,23 @@
 //! Functions on a server.
 
 use std::ffi::{c_char, c_int, c_void};
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use ::echoloop_server::{Echo, Report};
-use echoloop_core::Kind;
+use echoloop_core::{Addr, Error, ErrorKind, Kind};
 
 use crate::detail::{Refused, returned};
 use crate::event_loop::make;
 use crate::guard::{lend_server, occupy};
 use crate::handle::{handle, raw};
-use crate::pointer::{address, check_sized, read_sized, write, write_sized};
+use crate::options::time;
+use crate::pointer::{address, check_sized, read_sized, write, write_address, write_sized};
 use crate::registry::{self, LoopCell};
 use crate::{
-    ECHOLOOP_ECLOSED, echoloop, echoloop_hooks, echoloop_listen_options, echoloop_listener,
-    echoloop_report, echoloop_server, echoloop_server_counters, echoloop_server_options, run,
+    ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, echoloop, echoloop_hooks, echoloop_listen_options,
+    echoloop_listener, echoloop_report, echoloop_server, echoloop_server_counters,
+    echoloop_server_options, run,
 };
 
 /// Makes a server that belongs to this thread; it owns a loop. options may be NULL. Returns NULL
@@ -71,9 +74,69 @@ pub unsafe extern "C" fn echoloop_server_listen(
     }))
 }
 
+/// Serves one more socket, which was opened elsewhere: a listener, or a bound UDP socket, such as one
+/// of echoloop_inherited(); with the server's options. The descriptor is the server's from now on:
+/// the program closes it only if this fails. Errors: -EBADF, -EMFILE, ECHOLOOP_ECLOSING,
+/// ECHOLOOP_EINVAL or -errno for a descriptor that is neither.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_server_inherit(server: *mut echoloop_server, fd: c_int) -> c_int {
+    if fd < 0 {
+        return bad_descriptor("inherit").status();
+    }
+    // SAFETY: header, "Pointers": the descriptor is open, or -1 or another that is not, which dup(2)
+    // finds out; it is borrowed for this call.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    returned(lend_server(
+        "inherit",
+        raw(server),
+        Kind::Server,
+        |server| {
+            server.inherit(socket)?;
+            // SAFETY: header: it is ours from now on, and what the server has is a duplicate.
+            drop(unsafe { OwnedFd::from_raw_fd(fd) });
+            Ok(0)
+        },
+    ))
+}
+
+/// Writes the text of the address of the i-th listener (0 is the first) to buf, with the port that the
+/// system chose, and returns its length without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice.
+/// ECHOLOOP_EINVAL if there are not so many, as after a drain has begun, or capacity is too small.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_server_addr(
+    server: *mut echoloop_server,
+    i: usize,
+    buf: *mut c_char,
+    capacity: usize,
+) -> c_int {
+    let of = "address of server";
+    let addrs = lend_server(of, raw(server), Kind::Server, |server| {
+        Ok(server.local_addrs())
+    });
+    // SAFETY: header, "Pointers": NULL, or buf is writable for capacity bytes.
+    returned(addrs.and_then(|addrs| unsafe { write_nth(of, &addrs, i, buf, capacity) }))
+}
+
+/// The same of the i-th UDP socket.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_server_udp_addr(
+    server: *mut echoloop_server,
+    i: usize,
+    buf: *mut c_char,
+    capacity: usize,
+) -> c_int {
+    let of = "UDP address of server";
+    let addrs = lend_server(of, raw(server), Kind::Server, |server| {
+        Ok(server.udp_addrs())
+    });
+    // SAFETY: header, "Pointers": NULL, or buf is writable for capacity bytes.
+    returned(addrs.and_then(|addrs| unsafe { write_nth(of, &addrs, i, buf, capacity) }))
+}
+
 /// Serves until it is stopped (echoloop_remote_stop(), echoloop_stop()), then drains: no more is
-/// accepted, every connection is flushed and closed, within the drain deadline. A second stop cuts
-/// what is left. Returns 0, with *report filled (report->size must be set; report may be NULL).
+/// accepted, connections are served on for the drain grace, then every one is flushed and closed,
+/// within the drain deadline. A second stop ends the grace, or, where there is none, cuts what is
+/// left; so does a third. Returns 0, with *report filled (report->size must be set; report may be NULL).
 /// hooks may be NULL: then it is an echo server, with no callback at all. ECHOLOOP_ECLOSED if the
 /// server was freed meanwhile.
 #[unsafe(no_mangle)]
@@ -98,23 +161,37 @@ pub unsafe extern "C" fn echoloop_server_run(
         })?;
         if !report.is_null() {
             // SAFETY: passed `check_sized`, which said `size`.
-            unsafe { write_sized(report, size, &reported(drained)) };
+            unsafe { write_sized(report, size, &echoloop_report::of(drained)) };
         }
         Ok(0)
     }))
 }
 
-/// Begins to drain, as a stop does: no more is accepted, and every connection is flushed and closed
-/// within the drain deadline. A second call cuts what is left. echoloop_server_run() returns when
-/// it has ended; in a program that polls, echoloop_server_report() tells when. A server drains
-/// once: from then on it neither listens nor connects (ECHOLOOP_ECLOSING).
+/// Begins to drain, as a stop does: no more is accepted, connections are served on for the drain
+/// grace, then every one is flushed and closed, within the drain deadline. A second call ends the
+/// grace, or, where there is none, cuts what is left; so does a third. echoloop_server_run() returns
+/// when it has ended; in a program that polls, which is told of stops as ECHOLOOP_EVENT_STOP and
+/// calls this for each, echoloop_server_report() tells when. A server drains once: from then on it
+/// neither listens nor connects (ECHOLOOP_ECLOSING).
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_server_drain(server: *mut echoloop_server) -> c_int {
     returned(lend_server("drain", raw(server), Kind::Server, |server| {
-        if server.is_draining() {
-            server.abort_all();
-        }
-        server.drain();
+        server.stop();
+        Ok(0)
+    }))
+}
+
+/// Begins to drain with another grace than drain_grace_us: for a restart, where what replaces this
+/// server is ready, and who was accepted here is served on. 0 or negative: none. Once a drain has
+/// begun this changes nothing.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_server_drain_with_grace(
+    server: *mut echoloop_server,
+    grace_us: i64,
+) -> c_int {
+    let grace = time(grace_us, None).unwrap_or_default();
+    returned(lend_server("drain", raw(server), Kind::Server, |server| {
+        server.drain_with_grace(grace);
         Ok(0)
     }))
 }
@@ -138,7 +215,7 @@ pub unsafe extern "C" fn echoloop_server_report(
         let Some(drained) = ended else { return Ok(0) };
         if !report.is_null() {
             // SAFETY: passed `check_sized`, which said `size`.
-            unsafe { write_sized(report, size, &reported(drained)) };
+            unsafe { write_sized(report, size, &echoloop_report::of(drained)) };
         }
         Ok(1)
     }))
@@ -153,16 +230,9 @@ pub unsafe extern "C" fn echoloop_server_counters_get(
     // SAFETY: header, "Structs": NULL, or readable and writable for its size.
     let size = unsafe { check_sized("server counters", out) };
     returned(size.and_then(|size| {
-        let c = lend_server("server counters", raw(server), Kind::Server, |server| {
-            Ok(server.counters())
+        let value = lend_server("server counters", raw(server), Kind::Server, |server| {
+            Ok(echoloop_server_counters::of(server.counters()))
         })?;
-        let value = echoloop_server_counters {
-            size,
-            refused: c.refused,
-            timed_out: c.timed_out,
-            bytes_lost: c.bytes_lost,
-            most_open: c.most_open,
-        };
         // SAFETY: passed `check_sized`, which said `size`.
         unsafe { write_sized(out, size, &value) };
         Ok(0)
@@ -186,7 +256,7 @@ fn serve(
         None => {
             let mut server = cell.server.borrow_mut();
             if cell.stop.take() {
-                server.drain();
+                server.stop();
             }
             Some(server.run(&mut Echo)?)
         }
@@ -194,11 +264,27 @@ fn serve(
     drained.ok_or_else(|| Refused::new("run server", ECHOLOOP_ECLOSED))
 }
 
-fn reported(report: Report) -> echoloop_report {
-    echoloop_report {
-        size: size_of::<echoloop_report>(),
-        closed_clean: report.closed_clean,
-        aborted: report.aborted,
-        bytes_lost: report.bytes_lost,
-    }
+/// Writes one of several addresses.
+///
+/// # Safety
+///
+/// `buf` is NULL or writable for `capacity` bytes.
+pub(crate) unsafe fn write_nth(
+    operation: &'static str,
+    addrs: &[Addr],
+    i: usize,
+    buf: *mut c_char,
+    capacity: usize,
+) -> Result<c_int, Refused> {
+    let Some(addr) = addrs.get(i) else {
+        let why = format_args!("there are {}, counted from 0", addrs.len());
+        return Err(Refused::because(operation, ECHOLOOP_EINVAL, why));
+    };
+    // SAFETY: the caller's.
+    unsafe { write_address(operation, addr, buf, capacity) }
+}
+
+/// A number that can't be a descriptor's.
+pub(crate) fn bad_descriptor(operation: &'static str) -> Refused {
+    Error::new(operation, ErrorKind::Os(libc::EBADF)).into()
 }

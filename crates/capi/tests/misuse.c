@@ -84,6 +84,8 @@ static void all_loop(echoloop *loop, int code)
 {
     echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
     echoloop_counters counters = ECHOLOOP_COUNTERS_INIT;
+    echoloop_metrics metrics = ECHOLOOP_METRICS_INIT;
+    char text[100];
     echoloop_event event;
     echoloop_listener *listener = NULL;
     echoloop_conn *conn = NULL;
@@ -94,6 +96,9 @@ static void all_loop(echoloop *loop, int code)
     GETS(echoloop_stop(loop), code);
     GETS(echoloop_now_us(loop), code);
     GETS(echoloop_counters_get(loop, &counters), code);
+    GETS(echoloop_metrics_get(loop, &metrics), code);
+    GETS(echoloop_set_slow_handler(loop, 1, NULL, NULL), code);
+    GETS(echoloop_dump(loop, text, sizeof text), code);
     GETS(echoloop_listen(loop, "127.0.0.1:0", NULL, &listener), code);
     GETS(echoloop_connect(loop, "127.0.0.1:1", NULL, &conn), code);
     GETS(echoloop_timer_new(loop, 1, 0, NULL, &timer), code);
@@ -106,11 +111,16 @@ static void all_server(echoloop_server *server, int code)
     echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
     echoloop_report report = ECHOLOOP_REPORT_INIT;
     echoloop_server_counters counters = ECHOLOOP_SERVER_COUNTERS_INIT;
+    char text[ECHOLOOP_ADDR_MAX];
     CHECK(echoloop_server_loop(server) == NULL);
     GETS(echoloop_last_status(), code);
     GETS(echoloop_server_listen(server, "127.0.0.1:0", NULL, NULL), code);
     GETS(echoloop_server_run(server, &hooks, NULL, &report), code);
     GETS(echoloop_server_drain(server), code);
+    GETS(echoloop_server_drain_with_grace(server, 1), code);
+    GETS(echoloop_server_inherit(server, 0), code);
+    GETS(echoloop_server_addr(server, 0, text, sizeof text), code);
+    GETS(echoloop_server_udp_addr(server, 0, text, sizeof text), code);
     GETS(echoloop_server_report(server, &report), code);
     GETS(echoloop_server_counters_get(server, &counters), code);
 }
@@ -285,12 +295,18 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     GETS(echoloop_poll_batch(w.loop, &event, 0, 0), ECHOLOOP_EINVAL);
     GETS(echoloop_counters_get(w.loop, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_counters_get(w.loop, &unset), ECHOLOOP_EINVAL);
+    GETS(echoloop_metrics_get(w.loop, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_dump(w.loop, NULL, 1), ECHOLOOP_ENULL);
+    GETS(echoloop_has(NULL), 0);
+    GETS(echoloop_has("no such thing"), 0);
     GETS(echoloop_conn_user(w.client, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_conn_peer_addr(w.client, NULL, 64), ECHOLOOP_ENULL);
     GETS(echoloop_conn_peer_addr(w.client, small, sizeof small), ECHOLOOP_EINVAL);
     GETS(echoloop_listener_addr(w.listener, small, 0), ECHOLOOP_EINVAL);
     GETS(echoloop_server_listen(w.server, NULL, NULL, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_server_counters_get(w.server, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_server_inherit(w.server, -1), -EBADF);
+    GETS(echoloop_server_addr(w.server, 99, w.addr, sizeof w.addr), ECHOLOOP_EINVAL);
     GETS(echoloop_conn_send(w.client, NULL, 1), ECHOLOOP_ENULL);
     GETS(echoloop_conn_unread(w.client, NULL, 1), ECHOLOOP_ENULL);
     GETS(echoloop_conn_send(w.client, NULL, 0), 0);

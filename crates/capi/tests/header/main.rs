@@ -77,11 +77,16 @@ fn macros_library_and_package_have_the_same_version() {
         &source,
         r#"#include "echoloop.h"
 #include <stdio.h>
+#if !ECHOLOOP_VERSION_AT_LEAST(0, 1, 0) || ECHOLOOP_VERSION_AT_LEAST(99, 0, 0)
+#error "the version can't be compared by the preprocessor"
+#endif
 int main(void)
 {
     printf("%d.%d.%d %s %s\n", ECHOLOOP_VERSION_MAJOR, ECHOLOOP_VERSION_MINOR,
            ECHOLOOP_VERSION_PATCH, ECHOLOOP_VERSION, echoloop_version());
-    return 0;
+    printf("%d.%d.%d\n", echoloop_version_number() / 1000000,
+           echoloop_version_number() / 1000 % 1000, echoloop_version_number() % 1000);
+    return echoloop_version_number() != ECHOLOOP_VERSION_NUMBER;
 }
 "#,
     )
@@ -90,6 +95,6 @@ int main(void)
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
         run(Command::new(program)),
-        format!("{version} {version} {version}\n")
+        format!("{version} {version} {version}\n{version}\n")
     );
 }
