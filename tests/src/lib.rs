@@ -7,6 +7,7 @@
 //! Start reading at [`scenario`]; [`conformance_tests!`] turns each of its functions into one test per face.
 //! What the command line says, and how the C programs compile, is tested in `tests/`, not here.
 
+pub mod adapters;
 pub mod artifacts;
 pub mod bench;
 mod client;
@@ -18,6 +19,7 @@ pub mod patience;
 mod pattern;
 pub mod probe;
 mod process;
+pub mod real_servers;
 pub mod scenario;
 mod server;
 pub mod tools;
