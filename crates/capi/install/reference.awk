@@ -5,7 +5,7 @@
 # is there because it has no library of its own, and is nothing that a program calls.
 
 NR == 1 {
-    adapter = FILENAME ~ /\/adapters\//
+    adapter = FILENAME ~ /\/echoloop\/adapters\/[^\/]*$/
     print adapter ? "/** @file" : "/** @file */ /** @mainpage echoloop"
     manual = 1
     next
