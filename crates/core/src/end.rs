@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::event_loop::EventLoop;
-use crate::handle::{self, slot_of};
+use crate::handle;
 use crate::sys::System;
 use crate::{CloseReason, ListenerId};
 
@@ -19,13 +19,19 @@ impl<S: System> EventLoop<S> {
     /// comes later, even one [handed over](Self::hand_over) before whose `Adopted` was not told
     /// yet, is not closed by this. A program that stops closes it when it is told.
     pub fn shut_down(&mut self, deadline: Duration) {
-        let listeners: Vec<u64> = self.listeners.keys().collect();
-        for key in listeners {
-            let _ = self.close_listener(ListenerId(key));
+        for slot in 0..self.listeners.end() {
+            // A slot that is free has the key of nobody.
+            let _ = self.close_listener(ListenerId(self.listeners.key(slot)));
         }
-        let conns: Vec<u64> = self.conns.keys().collect();
-        for key in conns {
-            self.begin_close(slot_of(key), CloseReason::ShutDown, Some(deadline));
+        for slot in 0..self.conns.end() {
+            self.begin_close(slot, CloseReason::ShutDown, Some(deadline));
+        }
+    }
+
+    /// Resets all connections, as [`Connection::abort`](crate::Connection::abort) does.
+    pub fn abort_all(&mut self) {
+        for slot in 0..self.conns.end() {
+            self.abort(slot, CloseReason::AbortedHere);
         }
     }
 }

@@ -10,13 +10,14 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::conn::Conn;
 use crate::conn::accept::Listener;
 use crate::conn::gather::Parked;
 use crate::conn::memory::Pool;
 use crate::conn::pipe::PipeEnd;
 use crate::conn::race::Attempt;
 use crate::conn::rate::Bucket;
+use crate::conn::send::DIRECT;
+use crate::conn::{Conn, MIN_READ};
 use crate::handle::{self, Kind, LoopId};
 use crate::metrics::timing::Timing;
 use crate::nested::Nesting;
@@ -27,8 +28,8 @@ use crate::resolve::Lookup;
 use crate::signal::Signals;
 use crate::slots::Slots;
 use crate::sys::{Os, Ready, System};
-use crate::time::deadlines::{DeadlineId, Deadlines, DueTimer};
-use crate::time::timer::Timer;
+use crate::time::deadlines::{DeadlineId, Deadlines, DueTimer, Owner};
+use crate::time::timer::{DELAYED_MAX, Timer};
 use crate::turn::{Current, Left, NOBODY};
 use crate::udp::{Batch, UdpSocket, UdpWork};
 use crate::watch::watches::Watches;
@@ -124,7 +125,7 @@ pub struct EventLoop<S: System = Os> {
     pub(crate) starved_listeners: usize,
     /// Connects that wait for a descriptor or a port, first come first served.
     pub(crate) starved_connects: VecDeque<u64>,
-    /// Armed while there are some.
+    /// Armed while there are some. Its room is taken from the beginning.
     pub(crate) connect_retry: DeadlineId,
     /// How many of them are to be tried again.
     pub(crate) connect_retries: usize,
@@ -161,7 +162,8 @@ impl EventLoop<Os> {
     /// # Errors
     ///
     /// The system's, when the selector can't be opened (`EMFILE`, `ENOMEM`);
-    /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live.
+    /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live;
+    /// [`ErrorKind::OutOfMemory`].
     pub fn new(options: LoopOptions) -> Result<Self, Error> {
         let sys = Os::new(options.reports()).map_err(|e| Error::os("create loop", e))?;
         Self::with_system(sys, options)
@@ -173,10 +175,33 @@ impl<S: System> EventLoop<S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live.
+    /// [`ErrorKind::TooMany`] when [`MAX_LOOPS`](crate::MAX_LOOPS) loops live;
+    /// [`ErrorKind::OutOfMemory`].
     pub fn with_system(mut sys: S, mut options: LoopOptions) -> Result<Self, Error> {
-        let id = handle::claim_loop()?;
         options.events_per_turn = options.reports();
+        let no_memory = |_| Error::new("create loop", ErrorKind::OutOfMemory);
+        // What every turn needs, so that none is without it.
+        let mut read_buf = Vec::new();
+        read_buf
+            .try_reserve_exact(MIN_READ as usize)
+            .map_err(no_memory)?;
+        read_buf.resize(MIN_READ as usize, 0);
+        let mut gathered = Vec::new();
+        gathered.try_reserve_exact(DIRECT).map_err(no_memory)?;
+        let mut ready = Vec::new();
+        ready
+            .try_reserve_exact(options.events_per_turn)
+            .map_err(no_memory)?;
+        let (mut due, mut delayed, mut dirty) = (VecDeque::new(), Vec::new(), Vec::new());
+        due.try_reserve(DELAYED_MAX).map_err(no_memory)?;
+        delayed.try_reserve(DELAYED_MAX).map_err(no_memory)?;
+        // Also for the stand-in of a handler that is timed, so that none allocates.
+        dirty.try_reserve(8).map_err(no_memory)?;
+        let mut deadlines = Deadlines::default();
+        let Some(connect_retry) = deadlines.add(Owner::Connects) else {
+            return Err(Error::new("create loop", ErrorKind::OutOfMemory));
+        };
+        let id = handle::claim_loop()?;
         if let Some(resolver) = &options.resolver {
             sys.use_resolver(resolver);
         }
@@ -198,34 +223,33 @@ impl<S: System> EventLoop<S> {
             signals: Signals::new(id),
             udp_work: UdpWork::default(),
             udp_batch: Batch::default(),
-            deadlines: Deadlines::default(),
+            deadlines,
             now,
             start: now,
             pipes: HashMap::new(),
             buckets: HashMap::new(),
             line: VecDeque::new(),
             later: Vec::new(),
-            gathered: Vec::new(),
+            gathered,
             gathered_here: 0..0,
             gatherer: NOBODY,
             parked: Vec::new(),
             parked_bytes: Vec::new(),
-            // Room for the stand-in of a handler that is timed, so that none allocates.
-            dirty: Vec::with_capacity(8),
+            dirty,
             starved: Vec::new(),
             accepting: VecDeque::new(),
             left: Left::A_TURN,
             full_waits: 0,
             starved_listeners: 0,
             starved_connects: VecDeque::new(),
-            connect_retry: DeadlineId::NONE,
+            connect_retry,
             connect_retries: 0,
             resolved: VecDeque::new(),
-            due: VecDeque::new(),
-            delayed: Vec::new(),
+            due,
+            delayed,
             handing_out: false,
             current: Current::Nothing,
-            read_buf: Vec::new(),
+            read_buf,
             unread_here: 0..0,
             pool: Pool::default(),
             buffered: 0,
@@ -234,7 +258,7 @@ impl<S: System> EventLoop<S> {
             mailbox,
             posted: VecDeque::new(),
             stop: false,
-            ready: Vec::new(),
+            ready,
             nesting,
         })
     }

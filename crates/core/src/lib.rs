@@ -83,6 +83,7 @@ mod nested;
 mod options;
 mod remote;
 mod resolve;
+mod room;
 mod signal;
 mod slots;
 mod successor;

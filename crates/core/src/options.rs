@@ -39,6 +39,11 @@ pub struct LoopOptions {
     pub slow_handler: Option<Duration>,
     /// Resolves names in place of the system's resolver. Default none.
     pub resolver: Option<Resolver>,
+    /// For a program whose allocator keeps a reserve: whether it lives on that now. Asked before each
+    /// handle is made and each connection is accepted: while it says yes, calls that make one
+    /// answer [`OutOfMemory`](crate::ErrorKind::OutOfMemory), and accepting pauses with `ENOMEM`.
+    /// What there is goes on. Default none.
+    pub memory_is_short: Option<fn() -> bool>,
 }
 
 impl LoopOptions {
@@ -56,6 +61,7 @@ impl Default for LoopOptions {
             post_capacity: 1 << 20,
             slow_handler: None,
             resolver: None,
+            memory_is_short: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, LoopId, slot_of};
+use crate::room::queue_room;
 use crate::slots::Slots;
 use crate::sys::System;
 use crate::{Error, ErrorKind, Event, SignalId};
@@ -88,7 +89,9 @@ impl<S: System> EventLoop<S> {
     /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     pub fn watch_signal(&mut self, number: i32) -> Result<SignalId, Error> {
-        self.check_process("watch signal")?;
+        self.check_new("watch signal")?;
+        let all = self.signals.slots.end() as usize + 1;
+        queue_room(&mut self.signals.line, all)?;
         let watch = Watch {
             number,
             in_line: false,

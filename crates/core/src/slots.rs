@@ -56,6 +56,21 @@ impl<T> Slots<T> {
         self.last_generation
     }
 
+    /// Makes sure that the next [`insert`](Self::insert) succeeds, or says why it can't.
+    pub(crate) fn make_room(&mut self) -> Result<(), Error> {
+        let refused = |kind| Err(Error::new("create handle", kind));
+        if self.free != NO_SLOT {
+            return Ok(());
+        }
+        if self.entries.len() == MAX_SLOTS {
+            return refused(ErrorKind::TooMany);
+        }
+        if self.entries.try_reserve(1).is_err() {
+            return refused(ErrorKind::OutOfMemory);
+        }
+        Ok(())
+    }
+
     /// Puts `value` into a free slot and returns its key.
     pub(crate) fn insert(&mut self, value: T) -> Result<u64, Error> {
         if self.free != NO_SLOT {
@@ -70,9 +85,7 @@ impl<T> Slots<T> {
             self.len += 1;
             return Ok(entry.key);
         }
-        if self.entries.len() == MAX_SLOTS || self.entries.try_reserve(1).is_err() {
-            return Err(Error::new("create handle", ErrorKind::TooMany));
-        }
+        self.make_room()?;
         let key = pack(
             self.kind,
             self.loop_id.index,

@@ -70,11 +70,7 @@ impl<S: System> Server<S> {
 
     /// Cuts every connection that is left.
     pub fn abort_all(&mut self) {
-        for id in self.el.connections() {
-            if let Ok(mut conn) = self.el.conn(id) {
-                conn.abort();
-            }
-        }
+        self.el.abort_all();
     }
 
     /// How the drain went, once it has ended.

@@ -23,6 +23,8 @@ pub enum Refusal {
     MaxPerPeer,
     /// More came than [`accept_rate`](crate::ServerBuilder::accept_rate) allows.
     AcceptRate,
+    /// There is no memory to count it by its address.
+    NoMemory,
 }
 
 impl fmt::Display for Refusal {
@@ -31,6 +33,7 @@ impl fmt::Display for Refusal {
             Self::MaxConnections => "the maximum of connections is reached",
             Self::MaxPerPeer => "this address has its maximum of connections",
             Self::AcceptRate => "connections come too fast",
+            Self::NoMemory => "there is no memory to count it",
         })
     }
 }
@@ -85,7 +88,10 @@ impl Limits {
         if self.max_per_peer.is_some()
             && let Some(site) = site(peer)
         {
-            *lock(&self.peers).entry(site).or_default() += 1;
+            let mut peers = lock(&self.peers);
+            if peers.try_reserve(1).is_ok() {
+                *peers.entry(site).or_default() += 1; // Else it is one that does not count.
+            }
         }
     }
 
@@ -115,10 +121,13 @@ impl Limits {
     fn refusal(&self, peer: &Addr, now: Duration) -> Option<Refusal> {
         let site = self.max_per_peer.and_then(|max| Some((site(peer)?, max)));
         let mut peers = site.map(|(site, max)| (lock(&self.peers), site, max));
-        if let Some((peers, site, max)) = &peers
-            && peers.get(site).unwrap_or(&0) >= max
-        {
-            return Some(Refusal::MaxPerPeer);
+        if let Some((peers, site, max)) = &mut peers {
+            if peers.get(site).unwrap_or(&0) >= max {
+                return Some(Refusal::MaxPerPeer);
+            }
+            if peers.try_reserve(1).is_err() {
+                return Some(Refusal::NoMemory);
+            }
         }
         if let Some(rate) = &self.rate
             && !lock(rate).take(now)

@@ -253,11 +253,12 @@ impl<S: System> Server<S> {
         conn.abort();
         self.untold.push(id);
         self.counters.refused += 1;
-        *match why {
-            Refusal::MaxConnections => &mut self.counters.refused_full,
-            Refusal::MaxPerPeer => &mut self.counters.refused_peer,
-            Refusal::AcceptRate => &mut self.counters.refused_rate,
-        } += 1;
+        match why {
+            Refusal::MaxConnections => self.counters.refused_full += 1,
+            Refusal::MaxPerPeer => self.counters.refused_peer += 1,
+            Refusal::AcceptRate => self.counters.refused_rate += 1,
+            Refusal::NoMemory => {}
+        }
         if let Some(untold) = self.refusals_told.tell(now) {
             let more = if untold > 0 {
                 format!(" ({untold} more were refused since the last such line)")

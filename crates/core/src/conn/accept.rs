@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::conn::{Conn, Flags, after};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
+use crate::room::queue_room;
 use crate::sys::System;
 use crate::time::deadlines::{DeadlineId, Owner};
 use crate::turn::{Current, pop};
@@ -27,7 +28,8 @@ pub(crate) struct Listener<K> {
     pub(crate) socket: K,
     options: Arc<ConnOptions>,
     pub(crate) in_line: bool,
-    /// Armed while accepting is paused.
+    /// Accepting is paused, until `retry` is due or a descriptor is closed.
+    pub(crate) paused: bool,
     pub(crate) retry: DeadlineId,
     /// Accepted, but the selector has had no room for it yet.
     pub(crate) waiting: Option<(K, Addr)>,
@@ -78,7 +80,7 @@ impl<S: System> EventLoop<S> {
         on: impl TryInto<Addr, Error: Into<Error>>,
         options: &ListenOptions,
     ) -> Result<ListenerId, Error> {
-        self.check_process("listen")?;
+        self.check_new("listen")?;
         self.listen_addr(&on.try_into().map_err(Into::into)?, options)
     }
 
@@ -118,7 +120,7 @@ impl<S: System> EventLoop<S> {
         fd: OwnedFd,
         options: &ListenOptions,
     ) -> Result<ListenerId, Error> {
-        self.check_process("adopt listener")?;
+        self.check_new("adopt listener")?;
         let unfit = |why| Err(Error::new("adopt listener", ErrorKind::InvalidInput(why)));
         match self.sys.adopt_listener(fd, options) {
             Ok(socket) => self.add_listener("adopt listener", socket, options),
@@ -134,26 +136,41 @@ impl<S: System> EventLoop<S> {
         socket: S::Socket,
         options: &ListenOptions,
     ) -> Result<ListenerId, Error> {
+        if let Err(e) = self.listener_room() {
+            self.sys.unlisten(socket);
+            return Err(e);
+        }
         let key = self.listeners.insert(Listener {
             socket,
             options: Arc::new(options.conn.clone()),
             in_line: false,
+            paused: false,
             retry: DeadlineId::NONE,
             waiting: None,
             failed: 0,
         })?;
         let slot = slot_of(key);
-        let registered = match self.listeners.get(slot) {
-            Some(listener) => self.sys.register(&listener.socket, key),
-            None => Ok(()),
+        let retry = self.deadlines.add(Owner::Listener(slot));
+        let registered = match (self.listeners.get_mut(slot), retry) {
+            (Some(listener), Some(retry)) => {
+                listener.retry = retry;
+                self.sys.register(&listener.socket, key)
+            }
+            _ => Err(Errno::NOMEM),
         };
         if let Err(e) = registered {
             if let Some(listener) = self.listeners.remove(slot) {
+                self.deadlines.remove(listener.retry);
                 self.sys.unlisten(listener.socket);
             }
             return Err(Error::os(operation, e));
         }
         Ok(ListenerId(key))
+    }
+
+    fn listener_room(&mut self) -> Result<(), Error> {
+        self.listeners.make_room()?;
+        queue_room(&mut self.accepting, self.listeners.end() as usize + 1)
     }
 
     /// An error of the operation, or of the option that was refused in it.
@@ -184,9 +201,7 @@ impl<S: System> EventLoop<S> {
     pub fn close_listener(&mut self, id: ListenerId) -> Result<(), Error> {
         let slot = self.find_listener(id, "close listener")?;
         if let Some(listener) = self.listeners.remove(slot) {
-            if listener.retry != DeadlineId::NONE {
-                self.starved_listeners -= 1;
-            }
+            self.starved_listeners -= usize::from(listener.paused);
             self.deadlines.remove(listener.retry);
             if let Some((socket, _)) = listener.waiting {
                 self.sys.abort(socket);
@@ -231,13 +246,8 @@ impl<S: System> EventLoop<S> {
         if self.starved_listeners == 0 {
             return;
         }
-        let keys: Vec<u64> = self.listeners.keys().collect();
-        for slot in keys.into_iter().map(slot_of) {
-            if self
-                .listeners
-                .get(slot)
-                .is_some_and(|l| l.retry != DeadlineId::NONE)
-            {
+        for slot in 0..self.listeners.end() {
+            if self.listeners.get(slot).is_some_and(|l| l.paused) {
                 self.try_accepting(slot);
             }
         }
@@ -246,12 +256,14 @@ impl<S: System> EventLoop<S> {
     /// Accepts one connection from the listeners in turn, within the turn's bound.
     pub(crate) fn next_accept(&mut self) -> Option<Event> {
         while let Some(slot) = pop(&mut self.accepting, &mut self.left.accepts) {
+            let short = self.is_short();
             let Some(listener) = self.listeners.get_mut(slot) else {
                 continue;
             };
             listener.in_line = false;
             let accepted = match listener.waiting.take() {
                 Some(waiting) => Ok(waiting),
+                None if short => Err(Errno::NOMEM),
                 None => self.sys.accept(&listener.socket),
             };
             match accepted.and_then(|(socket, peer)| self.accepted(slot, socket, peer)) {
@@ -295,6 +307,10 @@ impl<S: System> EventLoop<S> {
     /// Takes in a connection. One that can't be registered stays with its listener, to be tried again.
     fn accepted(&mut self, slot: u32, socket: S::Socket, peer: Addr) -> Result<Event, Errno> {
         let listener = ListenerId(self.listeners.key(slot));
+        if self.conn_room().is_err() {
+            self.keep_waiting(slot, socket, peer);
+            return Err(Errno::NOMEM);
+        }
         let options = match self.listeners.get(slot) {
             Some(listener) => Arc::clone(&listener.options),
             None => Arc::default(),
@@ -308,11 +324,7 @@ impl<S: System> EventLoop<S> {
         conn.listener = listener;
         conn.flags.set(Flags::WRITABLE);
         let Ok(key) = self.conns.insert(conn) else {
-            // 16 million connections are open: no system gives a process that many descriptors.
-            return Ok(Event::AcceptPaused {
-                listener,
-                errno: Errno::NOMEM.raw_os_error(),
-            });
+            return Err(Errno::NOMEM); // There is room, by the above.
         };
         let (conn, at) = (ConnId(key), slot_of(key));
         if let Err(e) = self.register(at) {
@@ -339,8 +351,14 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.remove(conn) else {
             return;
         };
-        if let (Some(listener), Some(socket)) = (self.listeners.get_mut(listener), conn.socket) {
-            listener.waiting = Some((socket, conn.peer));
+        if let Some(socket) = conn.socket {
+            self.keep_waiting(listener, socket, conn.peer);
+        }
+    }
+
+    fn keep_waiting(&mut self, listener: u32, socket: S::Socket, peer: Addr) {
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            listener.waiting = Some((socket, peer));
         }
     }
 
@@ -348,11 +366,8 @@ impl<S: System> EventLoop<S> {
     fn pause_accepting(&mut self, slot: u32, e: Errno) -> Option<Event> {
         let key = self.listeners.key(slot);
         let listener = self.listeners.get_mut(slot)?;
-        let first = listener.retry == DeadlineId::NONE;
-        if first {
-            listener.retry = self.deadlines.add(Owner::Listener(slot));
-            self.starved_listeners += 1;
-        }
+        let first = !std::mem::replace(&mut listener.paused, true);
+        self.starved_listeners += usize::from(first);
         self.deadlines.arm(listener.retry, after(self.now, RETRY));
         if !first {
             return None;
@@ -370,11 +385,10 @@ impl<S: System> EventLoop<S> {
             return false;
         };
         listener.failed = 0;
-        if listener.retry == DeadlineId::NONE {
+        if !std::mem::take(&mut listener.paused) {
             return false;
         }
-        self.deadlines
-            .remove(std::mem::replace(&mut listener.retry, DeadlineId::NONE));
+        self.deadlines.disarm(listener.retry);
         self.starved_listeners -= 1;
         true
     }

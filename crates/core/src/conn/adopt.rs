@@ -97,7 +97,7 @@ impl<S: System> EventLoop<S> {
     ) -> Result<ConnId, AdoptError> {
         let socket = socket.into();
         let failed = |error, socket| Err(AdoptError { error, socket });
-        if let Err(error) = self.check_process("adopt") {
+        if let Err(error) = self.check_new("adopt") {
             return failed(error, socket);
         }
         if self.watches.is_watched(&mut self.sys, socket.as_raw_fd()) {
@@ -333,6 +333,9 @@ impl<S: System> EventLoop<S> {
         conn.flags.set(Flags::WRITABLE);
         conn.listener = ADOPTED;
         let bytes = conn.unread.len() + conn.queue.len();
+        if let Err(e) = self.conn_room() {
+            return Err((e, socket));
+        }
         let slot = match self.conns.insert(conn) {
             Ok(key) => slot_of(key),
             Err(e) => return Err((e, socket)),

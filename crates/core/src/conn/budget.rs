@@ -60,7 +60,9 @@ impl<S: System> EventLoop<S> {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        if !conn.flags.any(Flags::STARVED | Flags::BROKEN) {
+        // Who can't be noted is not held back: its own marks bound it too.
+        let room = self.starved.try_reserve(1).is_ok();
+        if room && !conn.flags.any(Flags::STARVED | Flags::BROKEN) {
             conn.flags.set(Flags::STARVED);
             self.counters.budget_pauses += 1;
             self.starved.push(slot);

@@ -17,7 +17,7 @@ use crate::conn::{Conn, Flags, NEVER, after};
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
 use crate::sys::{Answer, System};
-use crate::time::deadlines::{DeadlineId, Owner};
+use crate::time::deadlines::DeadlineId;
 use crate::turn::Current;
 use crate::{Addr, CloseReason, ConnId, ConnectOptions, Deadline, Error, Event, Target};
 
@@ -45,7 +45,7 @@ impl<S: System> EventLoop<S> {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a text that is no target, [`ErrorKind::TooMany`](crate::ErrorKind::TooMany) while 1,024
-    /// names are being resolved. Else only those of this machine that do not pass, such as
+    /// names are being resolved, [`ErrorKind::OutOfMemory`](crate::ErrorKind::OutOfMemory). Else only those of this machine that do not pass, such as
     /// `EADDRINUSE` for the local address or `EAFNOSUPPORT`; for an option that the kernel refuses
     /// [`Error::operation`] names it. A refusal by the peer is always the
     /// reason of `Closed`, even when it is known at once.
@@ -73,7 +73,7 @@ impl<S: System> EventLoop<S> {
         to: impl TryInto<Target, Error: Into<Error>>,
         options: &ConnectOptions,
     ) -> Result<ConnId, Error> {
-        self.check_process("connect")?;
+        self.check_new("connect")?;
         match to.try_into().map_err(Into::into)? {
             Target::Addr(addr) => self.connect_addr(addr, options),
             Target::Name { host, port } => match host.parse::<IpAddr>() {
@@ -153,6 +153,7 @@ impl<S: System> EventLoop<S> {
         addr: Addr,
         options: &ConnectOptions,
     ) -> Result<u32, Error> {
+        self.conn_room()?;
         let mut conn = Conn::new(socket, addr, Arc::new(options.conn.clone()), self.now);
         conn.flags.set(Flags::CONNECTING);
         conn.ends_by = options.timeout.map_or(NEVER, |t| after(self.sys.now(), t));
@@ -192,7 +193,13 @@ impl<S: System> EventLoop<S> {
 
     /// Puts a connect in the line of those that wait for a resource; tells so the first time.
     pub(crate) fn pause_connect(&mut self, slot: u32, e: Errno) {
-        let Some(race) = self.conns.get_mut(slot).and_then(|c| c.race.as_mut()) else {
+        if self.starved_connects.try_reserve(1).is_err() {
+            let reason = CloseReason::ConnectFailed(Errno::NOMEM.raw_os_error());
+            return self.terminate(slot, reason);
+        }
+        let connecting = |c: &&mut Conn<S::Socket>| c.flags.any(Flags::CONNECTING);
+        let conn = self.conns.get_mut(slot).filter(connecting);
+        let Some(race) = conn.and_then(|c| c.race.as_mut()) else {
             return;
         };
         race.lacking = Some(e);
@@ -206,9 +213,6 @@ impl<S: System> EventLoop<S> {
             self.line_up(slot);
         }
         self.starved_connects.push_back(self.conns.key(slot));
-        if self.connect_retry == DeadlineId::NONE {
-            self.connect_retry = self.deadlines.add(Owner::Connects);
-        }
         if self.deadlines.at(self.connect_retry).is_none() {
             let at = after(self.sys.now(), RETRY);
             self.deadlines.arm(self.connect_retry, at);
@@ -248,8 +252,7 @@ impl<S: System> EventLoop<S> {
         }
         if self.starved_connects.is_empty() {
             self.connect_retries = 0;
-            self.deadlines
-                .remove(std::mem::replace(&mut self.connect_retry, DeadlineId::NONE));
+            self.deadlines.disarm(self.connect_retry);
         }
     }
 

@@ -327,7 +327,15 @@ impl<'a, S: System> Connection<'a, S> {
     /// Resets the connection at once; what was not taken by the kernel is lost and counted in
     /// `Closed`.
     pub fn abort(&mut self) {
-        self.el.abort(self.slot);
+        self.el.abort(self.slot, CloseReason::AbortedHere);
+    }
+
+    /// For layers above that keep bytes of a connection: ends it because they could not, for want
+    /// of memory, and its stream would have a hole. The reason is the error `ENOMEM`.
+    #[doc(hidden)]
+    pub fn abort_without_memory(&mut self) {
+        let reason = CloseReason::Error(Errno::NOMEM.raw_os_error());
+        self.el.abort(self.slot, reason);
     }
 
     /// What is unread is in the shared buffer, for the event being handled.

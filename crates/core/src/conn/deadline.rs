@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use crate::conn::{Conn, Flags, NEVER, after};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
@@ -81,7 +83,11 @@ impl<S: System> EventLoop<S> {
             return;
         }
         if conn.deadline == DeadlineId::NONE {
-            conn.deadline = self.deadlines.add(Owner::Conn(slot));
+            let Some(deadline) = self.deadlines.add(Owner::Conn(slot)) else {
+                // Without it, nothing would end it that is to be ended.
+                return self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
+            };
+            conn.deadline = deadline;
         }
         if self
             .deadlines

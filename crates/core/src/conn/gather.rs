@@ -134,14 +134,25 @@ impl<S: System> EventLoop<S> {
         if self.gatherer != slot || gathered + bytes.len() > GATHERED_MAX {
             return false;
         }
+        if (self
+            .gathered
+            .try_reserve(self.gathered_here.len() + bytes.len()))
+        .is_err()
+        {
+            return false;
+        }
         let here = std::mem::replace(&mut self.gathered_here, 0..0);
         self.gathered.extend_from_slice(&self.read_buf[here]);
         self.gathered.extend_from_slice(bytes);
         true
     }
 
-    /// Puts the gatherer's bytes aside.
+    /// Puts the gatherer's bytes aside; where there is no memory for that, to the end of its queue.
     fn park(&mut self) {
+        let bytes = self.gathered.len() + self.gathered_here.len();
+        if self.parked.try_reserve(1).is_err() || self.parked_bytes.try_reserve(bytes).is_err() {
+            return self.queue_gathered();
+        }
         let slot = std::mem::replace(&mut self.gatherer, NOBODY);
         self.parked_bytes
             .extend_from_slice(&self.read_buf[self.gathered_here.clone()]);
@@ -155,6 +166,28 @@ impl<S: System> EventLoop<S> {
             conn.flags.set(Flags::PARKED);
         }
         self.soil(slot); // So that the end of the handler looks here.
+    }
+
+    #[cold]
+    fn queue_gathered(&mut self) {
+        let slot = std::mem::replace(&mut self.gatherer, NOBODY);
+        self.with_gathered(|el, bytes| el.queue_rest(slot, bytes));
+        self.soil(slot);
+    }
+
+    /// Takes what is gathered out of the loop for an act that needs all of the loop.
+    fn with_gathered(&mut self, act: impl FnOnce(&mut Self, &[u8])) {
+        let here = std::mem::replace(&mut self.gathered_here, 0..0);
+        let buf = std::mem::take(&mut self.read_buf);
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let bytes = if here.is_empty() {
+            &gathered[..]
+        } else {
+            &buf[here]
+        };
+        act(self, bytes);
+        gathered.clear();
+        (self.read_buf, self.gathered) = (buf, gathered);
     }
 
     /// Moves what is gathered or parked for `slot`, if anything is, to its queue.
@@ -297,17 +330,7 @@ impl<S: System> EventLoop<S> {
 
     #[cold]
     fn gathered_not_all_sent(&mut self, slot: u32, sent: Result<usize, Errno>) -> bool {
-        let here = std::mem::replace(&mut self.gathered_here, 0..0);
-        let buf = std::mem::take(&mut self.read_buf);
-        let mut gathered = std::mem::take(&mut self.gathered);
-        let bytes = if here.is_empty() {
-            &gathered[..]
-        } else {
-            &buf[here]
-        };
-        self.not_all_sent(slot, bytes, sent);
-        gathered.clear();
-        (self.read_buf, self.gathered) = (buf, gathered);
+        self.with_gathered(|el, bytes| el.not_all_sent(slot, bytes, sent));
         false
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 
 use crate::conn::receive::errno_reason;
-use crate::conn::{Flags, MIN_READ, NEVER, after};
+use crate::conn::{Flags, NEVER, after};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::time::deadlines::DeadlineId;
@@ -163,9 +163,6 @@ impl<S: System> EventLoop<S> {
     /// Reads what a closing connection still gets, to see the peer finish. Only for visits: it
     /// overwrites the shared buffer, which a handler may be looking at.
     pub(crate) fn discard_input(&mut self, slot: u32) {
-        if self.read_buf.is_empty() {
-            self.read_buf.resize(MIN_READ as usize, 0);
-        }
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -246,7 +243,7 @@ impl<S: System> EventLoop<S> {
     }
 
     /// Resets the connection at once.
-    pub(crate) fn abort(&mut self, slot: u32) {
+    pub(crate) fn abort(&mut self, slot: u32, reason: CloseReason) {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -256,7 +253,7 @@ impl<S: System> EventLoop<S> {
         {
             self.sys.abort(socket);
         }
-        self.terminate(slot, CloseReason::AbortedHere);
+        self.terminate(slot, reason);
     }
 
     /// Ends a connection: its socket is closed, or reset where bytes wait that will never be sent;

@@ -140,7 +140,11 @@ impl Pool {
         {
             self.kept -= oldest.capacity();
         }
-        pieces.push_back(memory);
+        if pieces.try_reserve(1).is_ok() {
+            pieces.push_back(memory);
+        } else {
+            self.kept -= size;
+        }
     }
 
     /// What it keeps, as it counts and as it is.

@@ -9,8 +9,8 @@
 
 use rustix::io::Errno;
 
+use crate::conn::Flags;
 use crate::conn::receive::errno_reason;
-use crate::conn::{Flags, MIN_READ};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::turn::Current;
@@ -110,7 +110,8 @@ impl<S: System> EventLoop<S> {
                 return Ok(());
             }
         }
-        if !(self.keep_here(one) && self.keep_here(two)) {
+        let kept = self.pipes.try_reserve(2).is_ok() && self.keep_here(one) && self.keep_here(two);
+        if !kept {
             return refused(ErrorKind::OutOfMemory);
         }
         for slot in [one, two] {
@@ -246,12 +247,10 @@ impl<S: System> EventLoop<S> {
         let Some(size) = self.may_read(slot, size) else {
             return;
         };
+        let size = self.read_room(size);
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
-        if self.read_buf.len() < size {
-            self.read_buf.resize(size.max(MIN_READ as usize), 0);
-        }
         let Some(socket) = &conn.socket else {
             return;
         };

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::CloseReason;
 use crate::conn::receive::errno_reason;
-use crate::conn::{Conn, Flags, MIN_READ};
+use crate::conn::{Conn, Flags};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 
@@ -52,9 +52,6 @@ impl<S: System> EventLoop<S> {
 
     /// Reads once from a connection whose other side is broken, for nobody.
     pub(crate) fn drop_input(&mut self, slot: u32) {
-        if self.read_buf.is_empty() {
-            self.read_buf.resize(MIN_READ as usize, 0);
-        }
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -131,7 +128,7 @@ impl<S: System> EventLoop<S> {
             // The other has ended too. It flushes and closes on its own, and stays silent.
             CloseReason::PeerFinished => {}
             CloseReason::Reset | CloseReason::AbortedHere | CloseReason::Error(_) => {
-                self.abort(other);
+                self.abort(other, CloseReason::AbortedHere);
             }
             CloseReason::ShutDown => self.begin_close(other, reason, within),
             _ => self.begin_close(other, CloseReason::ClosedHere, None),

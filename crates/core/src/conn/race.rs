@@ -169,7 +169,10 @@ impl<S: System> EventLoop<S> {
             return;
         }
         if race.next == DeadlineId::NONE {
-            race.next = self.deadlines.add(Owner::Race(slot));
+            let Some(next) = self.deadlines.add(Owner::Race(slot)) else {
+                return; // It is tried when this one has failed.
+            };
+            race.next = next;
         }
         let delay = race.options.attempt_delay.clamp(DELAYS.0, DELAYS.1);
         self.deadlines.arm(race.next, after(now, delay));

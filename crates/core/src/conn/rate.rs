@@ -10,11 +10,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Connection;
+use rustix::io::Errno;
+
 use crate::conn::{Conn, Flags, MIN_READ, Received};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::time::deadlines::{DeadlineId, Owner};
+use crate::{CloseReason, Connection};
 
 /// So many bytes a second, and so many at once: a token bucket, as in tc-tbf(8).
 ///
@@ -128,6 +130,9 @@ impl<S: System> EventLoop<S> {
             return Some(size);
         };
         let now = self.sys.now();
+        if self.buckets.try_reserve(1).is_err() {
+            return self.no_rate(slot);
+        }
         let bucket = self.buckets.entry(slot);
         let bucket = bucket.or_insert_with(|| Bucket::new(rate, now));
         let tokens = bucket.fill(now);
@@ -136,13 +141,23 @@ impl<S: System> EventLoop<S> {
             // No more than `size`, so it fits.
             return Some(usize::try_from(tokens).map_or(size, |tokens| size.min(tokens)));
         }
+        if bucket.deadline == DeadlineId::NONE {
+            let Some(deadline) = self.deadlines.add(Owner::Rate(slot)) else {
+                return self.no_rate(slot);
+            };
+            bucket.deadline = deadline;
+        }
         conn.flags.set(Flags::THROTTLED);
         self.counters.throttled += 1;
-        if bucket.deadline == DeadlineId::NONE {
-            bucket.deadline = self.deadlines.add(Owner::Rate(slot));
-        }
         self.deadlines.arm(bucket.deadline, bucket.when(wanted));
         self.changed();
+        None
+    }
+
+    /// There is no memory to hold the connection to its rate, so it ends.
+    #[cold]
+    fn no_rate(&mut self, slot: u32) -> Option<usize> {
+        self.terminate(slot, CloseReason::Error(Errno::NOMEM.raw_os_error()));
         None
     }
 
@@ -166,9 +181,7 @@ impl<S: System> EventLoop<S> {
         let Some(size) = self.may_read(slot, room) else {
             return false;
         };
-        if self.read_buf.len() < size {
-            self.read_buf.resize(size.max(MIN_READ as usize), 0);
-        }
+        let size = self.read_room(size);
         let Some(conn) = self.conns.get_mut(slot) else {
             return false;
         };
@@ -222,7 +235,9 @@ impl<S: System> EventLoop<S> {
             && self.conns.get(slot).is_some_and(lives)
         {
             bucket.filled_at = self.now;
-            self.buckets.insert(slot, bucket);
+            if self.buckets.try_reserve(1).is_ok() {
+                self.buckets.insert(slot, bucket);
+            }
         }
     }
 }
@@ -246,12 +261,13 @@ impl<S: System> Connection<'_, S> {
             conn.flags.set(Flags::WATCHED);
         }
         match (before, rate) {
-            (Some(before), Some(rate)) => {
+            // Without memory for it, the first read makes it or ends the connection.
+            (Some(before), Some(rate)) if el.buckets.try_reserve(1).is_ok() => {
                 let bucket = el.buckets.entry(slot);
                 let bucket = bucket.or_insert_with(|| Bucket::new(before, now));
                 bucket.change(rate, now);
             }
-            (None, Some(_)) => {} // It is made, full, by the first read.
+            (_, Some(_)) => {} // It is made, full, by the first read.
             (_, None) => el.end_rate(slot),
         }
         el.changed();

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use rustix::io::Errno;
 
-use crate::conn::{Conn, Flags, MIN_READ, Received};
+use crate::conn::{Conn, Flags, Received};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
 use crate::turn::Current;
@@ -58,8 +58,12 @@ impl<S: System> EventLoop<S> {
         };
         match outcome {
             Received::BufferTooSmall => {
-                let size = conn.room().max(MIN_READ as usize);
-                self.read_buf.resize(size, 0);
+                let wanted = conn.room();
+                let size = self.read_room(wanted);
+                if let Some(conn) = self.conns.get_mut(slot) {
+                    // No more than there is memory for; it learns to ask for more again.
+                    conn.read_size = conn.read_size.min(size as u32);
+                }
                 return self.read(slot);
             }
             Received::Failed(Errno::INTR) => self.requeue(slot),

@@ -69,6 +69,9 @@ impl<S: System> EventLoop<S> {
             return;
         };
         if !conn.flags.any(Flags::DIRTY) {
+            if self.dirty.try_reserve(1).is_err() {
+                return self.flush(slot); // The list is not empty, so the end looks there anyway.
+            }
             conn.flags.set(Flags::DIRTY);
             self.dirty.push(slot);
             self.work_left();

@@ -27,7 +27,11 @@ impl<S: System> EventLoop<S> {
             self.work_left();
         } else if conn.flags.any(Flags::OFFER) || conn.wants_read() {
             conn.flags.set(Flags::IN_LINE);
-            self.later.push(slot);
+            if self.later.try_reserve(1).is_ok() {
+                self.later.push(slot);
+            } else {
+                self.line.push_back(slot); // Where there is room for everyone.
+            }
             self.work_left();
         }
     }

@@ -62,6 +62,9 @@ impl<T> Mailbox<T> {
             if waiting >= self.capacity {
                 return Err(Error::new(operation, ErrorKind::QueueFull));
             }
+            if state.words.try_reserve(1).is_err() {
+                return Err(Error::new(operation, ErrorKind::OutOfMemory));
+            }
             state.words.push_back(make()?);
             Ok(())
         })
@@ -87,8 +90,11 @@ impl<T> Mailbox<T> {
         state.told = false;
         if into.is_empty() {
             std::mem::swap(into, &mut state.words);
-        } else {
+        } else if into.try_reserve(state.words.len()).is_ok() {
             into.append(&mut state.words);
+        } else {
+            state.told = true;
+            (self.waker)(); // They come once those before them are handed out.
         }
         self.still_waits(into.len());
         std::mem::take(&mut state.stop)

@@ -17,6 +17,7 @@ use crate::addr;
 use crate::conn::after;
 use crate::event_loop::EventLoop;
 use crate::handle::{Kind, kind_of, slot_of};
+use crate::room::queue_room;
 use crate::sys::{Answer, System};
 use crate::time::deadlines::{DeadlineId, Owner};
 use crate::turn::{Current, pop};
@@ -101,11 +102,13 @@ impl<S: System> EventLoop<S> {
     /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     pub fn resolve(&mut self, host: &str, timeout: Option<Duration>) -> Result<LookupId, Error> {
-        self.check_process("resolve")?;
+        self.check_new("resolve")?;
         let literal = host.parse::<IpAddr>().ok();
         if literal.is_none() {
             addr::check_host(host)?;
         }
+        self.lookups.make_room()?;
+        queue_room(&mut self.resolved, self.lookups.end() as usize + 1)?;
         let key = self.lookups.insert(Lookup {
             host: host.into(),
             deadline: DeadlineId::NONE,
@@ -122,7 +125,11 @@ impl<S: System> EventLoop<S> {
             return Err(Error::new("resolve", e).at(named(host)));
         }
         if let Some(timeout) = timeout {
-            let deadline = self.deadlines.add(Owner::Lookup(slot));
+            let Some(deadline) = self.deadlines.add(Owner::Lookup(slot)) else {
+                self.sys.cancel_lookup(key);
+                self.lookups.remove(slot);
+                return Err(Error::new("resolve", ErrorKind::OutOfMemory).at(named(host)));
+            };
             self.deadlines.arm(deadline, after(self.sys.now(), timeout));
             if let Some(lookup) = self.lookups.get_mut(slot) {
                 lookup.deadline = deadline;

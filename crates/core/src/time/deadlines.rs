@@ -67,14 +67,23 @@ impl Deadlines {
         self.others.pop_due(now).map(|due| due.whose)
     }
 
-    /// Makes room for a deadline of `owner`, who is not a timer; not yet armed.
-    pub(crate) fn add(&mut self, owner: Owner) -> DeadlineId {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.made += 1;
-            self.made - 1
-        });
+    /// Makes room for a deadline of `owner`, who is not a timer; not yet armed. `None` when there is
+    /// no memory for it.
+    pub(crate) fn add(&mut self, owner: Owner) -> Option<DeadlineId> {
+        let id = match self.free.pop() {
+            Some(id) => id,
+            None => {
+                // All that were made may be given back, at times when nothing can be refused.
+                self.free.try_reserve(self.made as usize + 1).ok()?;
+                if !self.others.make_room(self.made) {
+                    return None;
+                }
+                self.made += 1;
+                self.made - 1
+            }
+        };
         self.others.give(id, owner);
-        DeadlineId(id)
+        Some(DeadlineId(id))
     }
 
     /// When `id` falls due; `None` while it is not armed.
@@ -87,6 +96,11 @@ impl Deadlines {
         self.others.arm(id.0, at);
     }
 
+    /// Disarms `id`, which stays its owner's.
+    pub(crate) fn disarm(&mut self, id: DeadlineId) {
+        self.others.disarm(id.0);
+    }
+
     /// Disarms `id` and forgets it.
     pub(crate) fn remove(&mut self, id: DeadlineId) {
         if id == DeadlineId::NONE {
@@ -96,11 +110,14 @@ impl Deadlines {
         self.free.push(id.0);
     }
 
-    /// Makes room for the timer of this handle; not yet armed.
-    pub(crate) fn add_timer(&mut self, key: u64) {
-        if let Some(timer) = NonZeroU64::new(key) {
+    /// Makes room for the timer of this handle; not yet armed. False when there is no memory for it.
+    #[must_use]
+    pub(crate) fn add_timer(&mut self, key: u64) -> bool {
+        let room = self.timers.make_room(slot_of(key));
+        if room && let Some(timer) = NonZeroU64::new(key) {
             self.timers.give(slot_of(key), timer);
         }
+        room
     }
 
     /// The slot of a timer, if `key` is the whole handle of one that was added.
@@ -152,7 +169,7 @@ mod tests {
                 let timer = random.below(timers.len() as u64) as usize;
                 match random.below(8) {
                     0 | 1 => {
-                        let id = deadlines.add(Owner::Conn(step));
+                        let id = deadlines.add(Owner::Conn(step)).unwrap();
                         assert_eq!(deadlines.at(id), None);
                         others.push((id, step, None));
                     }
@@ -165,7 +182,7 @@ mod tests {
                         let slot = step % 4;
                         if timers.iter().all(|(key, _)| slot_of(*key) != slot) {
                             let key = pack(Kind::Timer, 3, slot, step + 1);
-                            deadlines.add_timer(key);
+                            assert!(deadlines.add_timer(key));
                             timers.push((key, None));
                         }
                     }

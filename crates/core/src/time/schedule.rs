@@ -61,7 +61,18 @@ const SWEEP_EVERY: usize = 64;
 const SWEEP: usize = 2 * SWEEP_EVERY;
 
 impl<W: Copy> Schedule<W> {
-    /// Gives `id` to somebody; not armed. Numbers should be small: there is a table of them.
+    /// Room for `id` to be given and armed; false when there is no memory for it.
+    #[must_use]
+    pub(crate) fn make_room(&mut self, id: u32) -> bool {
+        let all = id as usize + 1;
+        let states = all.saturating_sub(self.states.len());
+        // Without waste, the heap has at most one node for each number.
+        let nodes = all.saturating_sub(self.heap.len());
+        self.states.try_reserve(states).is_ok() && self.heap.try_reserve(nodes).is_ok()
+    }
+
+    /// Gives `id`, for which there is room, to somebody; not armed. Numbers should be small: there
+    /// is a table of them.
     #[inline]
     pub(crate) fn give(&mut self, id: u32, whose: W) {
         if self.states.len() <= id as usize {
@@ -103,6 +114,9 @@ impl<W: Copy> Schedule<W> {
         let had_node = state.node_at != NONE;
         (state.node_at, state.node) = (at, sequence);
         let node = Node { at, sequence, id };
+        if self.heap.len() == self.heap.capacity() && self.heap.try_reserve(1).is_err() {
+            self.sweep_all();
+        }
         self.heap.push(node);
         self.sift_up(self.heap.len() - 1, node);
         if had_node {
@@ -227,6 +241,18 @@ impl<W: Copy> Schedule<W> {
             }
         }
         self.cursor = start;
+    }
+
+    /// Drops all that is waste: there is no memory for it.
+    #[cold]
+    fn sweep_all(&mut self) {
+        for position in (0..self.heap.len()).rev() {
+            if let Some(node) = self.heap.get(position)
+                && self.is_waste(*node)
+            {
+                self.drop_node(position);
+            }
+        }
     }
 
     fn drop_node(&mut self, position: usize) {

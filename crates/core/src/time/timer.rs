@@ -97,7 +97,7 @@ pub(crate) struct Timer {
 }
 
 /// Timers whose arming may be put off: few enough to be in the cache still when it is done.
-const DELAYED_MAX: usize = 64;
+pub(crate) const DELAYED_MAX: usize = 64;
 
 impl<S: System> EventLoop<S> {
     /// Adds a timer: [`Event::Timer`](crate::Event::Timer) tells when it is due, never before.
@@ -107,7 +107,8 @@ impl<S: System> EventLoop<S> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::TooMany`] with 16,777,216 timers alive.
+    /// [`ErrorKind::TooMany`] with 16,777,216 timers alive, [`ErrorKind::OutOfMemory`],
+    /// [`ErrorKind::Forked`].
     ///
     /// # Examples
     ///
@@ -122,11 +123,15 @@ impl<S: System> EventLoop<S> {
     /// # Ok::<(), echoloop_core::Error>(())
     /// ```
     pub fn add_timer(&mut self, spec: TimerSpec) -> Result<TimerId, Error> {
+        self.check_new("create timer")?;
         let key = self.timers.insert(Timer {
             period: spec.period.map_or(0, |p| after(0, p).max(1)),
             user_data: spec.user_data,
         })?;
-        self.deadlines.add_timer(key);
+        if !self.deadlines.add_timer(key) {
+            self.timers.remove(slot_of(key));
+            return Err(Error::new("create timer", ErrorKind::OutOfMemory));
+        }
         match spec.first {
             First::After(delay) => self.arm_after(key, delay),
             First::At(time) => {
@@ -241,7 +246,10 @@ impl<S: System> EventLoop<S> {
     /// Takes what is due off the heap, until as many connections have ended by it as may in a turn: to
     /// close a thousand that came together takes its time.
     fn collect_due(&mut self) {
-        while let Some(due) = self.deadlines.pop_due_timer(self.now) {
+        // Those for which there is no room stay where they are; there is always room for some.
+        while (self.due.len() < self.due.capacity() || self.due.try_reserve(1).is_ok())
+            && let Some(due) = self.deadlines.pop_due_timer(self.now)
+        {
             self.due.push_back(due);
         }
         while self.left.overdue > 0

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::UdpSocket;
 use crate::event_loop::EventLoop;
 use crate::handle::slot_of;
+use crate::room::{list_room, queue_room};
 use crate::sys::{System, UdpFeatures};
 use crate::{Addr, Error, ErrorKind, UdpId, UdpOptions};
 
@@ -54,7 +55,7 @@ impl<S: System> EventLoop<S> {
         on: impl TryInto<Addr, Error: Into<Error>>,
         options: &UdpOptions,
     ) -> Result<UdpId, Error> {
-        self.check_process("bind udp")?;
+        self.check_new("bind udp")?;
         let addr = on.try_into().map_err(Into::into)?;
         if self.udp_batch.make_room(1) == 0 {
             return Err(Error::new("bind udp", ErrorKind::OutOfMemory));
@@ -92,7 +93,7 @@ impl<S: System> EventLoop<S> {
         socket: impl Into<OwnedFd>,
         options: &UdpOptions,
     ) -> Result<UdpId, Error> {
-        self.check_process("adopt udp")?;
+        self.check_new("adopt udp")?;
         if self.udp_batch.make_room(1) == 0 {
             return Err(Error::new("adopt udp", ErrorKind::OutOfMemory));
         }
@@ -122,6 +123,10 @@ impl<S: System> EventLoop<S> {
         options: &UdpOptions,
     ) -> Result<UdpId, Error> {
         let ipv6 = addr.ip().is_some_and(|a| a.is_ipv6());
+        let all = self.udps.end() as usize + 1;
+        queue_room(&mut self.udp_work.line, all)?;
+        list_room(&mut self.udp_work.later, all)?;
+        list_room(&mut self.udp_work.dirty, all)?;
         let key = self
             .udps
             .insert(UdpSocket::new(socket, features, ipv6, options))?;

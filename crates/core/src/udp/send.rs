@@ -197,7 +197,10 @@ impl<S: System> UdpSender<'_, S> {
         if !self.udp.dirty {
             self.udp.dirty = true;
             self.work.dirty.push(self.slot);
-            self.dirty.push(NOBODY); // So that the end of the handler looks here.
+            // So that the end of the handler looks here; a list without room has somebody in it.
+            if self.dirty.try_reserve(1).is_ok() {
+                self.dirty.push(NOBODY);
+            }
             self.nesting.work_left();
         }
         let queue = &self.udp.queue;

@@ -222,7 +222,7 @@ impl<S: System> EventLoop<S> {
         interest: Interest,
         mode: WatchMode,
     ) -> Result<WatchId, Error> {
-        self.check_process("watch")?;
+        self.check_new("watch")?;
         let key = self.watches.add(&mut self.sys, fd, interest, mode, 0)?;
         self.changed();
         Ok(WatchId(key))

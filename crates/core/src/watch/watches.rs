@@ -11,6 +11,7 @@ use std::os::fd::{IntoRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 
 use crate::handle::{Kind, LoopId, slot_of};
+use crate::room::{list_room, queue_room};
 use crate::slots::Slots;
 use crate::sys::{Interest, Readiness, System, WatchMode};
 use crate::watch::sweep::Sweep;
@@ -89,6 +90,7 @@ impl Watches {
             Errno::BADF => Error::new("watch", ErrorKind::BadDescriptor(fd)),
             e => Error::os("watch", e),
         };
+        self.make_room()?;
         let key = self.slots.insert(Watch {
             fd,
             owned: None,
@@ -129,6 +131,19 @@ impl Watches {
             self.always.push(slot);
         }
         Ok(key)
+    }
+
+    /// Room for one more watch and all that a turn may have to note about it.
+    fn make_room(&mut self) -> Result<(), Error> {
+        // Those that have ended may stand there still.
+        let all = self.line.len() + self.slots.end() as usize + 1;
+        queue_room(&mut self.line, all)?;
+        let files = self.always.len() + 1;
+        list_room(&mut self.always, files)?;
+        match self.by_number.try_reserve(1) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::new("watch", ErrorKind::OutOfMemory)),
+        }
     }
 
     /// Gives the descriptor of a watch, which the program had lent, to the table.

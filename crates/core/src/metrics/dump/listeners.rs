@@ -6,7 +6,6 @@ use super::{each, write_due};
 use crate::ListenerId;
 use crate::event_loop::EventLoop;
 use crate::sys::System;
-use crate::time::deadlines::DeadlineId;
 
 impl<S: System> EventLoop<S> {
     pub(super) fn dump_listeners(&self, out: &mut dyn Write, now: u64) -> fmt::Result {
@@ -16,7 +15,7 @@ impl<S: System> EventLoop<S> {
                 write!(out, " {addr}")?;
             }
             out.write_str(": listening")?;
-            if listener.retry != DeadlineId::NONE {
+            if listener.paused {
                 out.write_str(", accepting is paused, the next try ")?;
                 write_due(out, self.deadlines.at(listener.retry), now)?;
             }

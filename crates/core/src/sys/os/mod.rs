@@ -72,6 +72,11 @@ impl Os {
     ///
     /// The system's: `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new(events_per_turn: usize) -> Result<Self, Errno> {
+        // mio would end the process; between the question and its call only another thread may come.
+        let mut room: Vec<libc::epoll_event> = Vec::new();
+        room.try_reserve_exact(events_per_turn)
+            .map_err(|_| Errno::NOMEM)?;
+        drop(std::hint::black_box(room));
         let poll = Poll::new().map_err(errno)?;
         let registry = poll.registry().try_clone().map_err(errno)?;
         let waker = mio::Waker::new(&registry, Token(WAKER as usize)).map_err(errno)?;

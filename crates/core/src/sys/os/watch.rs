@@ -33,6 +33,8 @@ impl Watching {
         token: u64,
         interest: Interest,
     ) -> Result<(), Errno> {
+        let words = (place(fd).0 + 1).saturating_sub(self.numbers.len());
+        self.numbers.try_reserve(words).map_err(|_| Errno::NOMEM)?;
         registry
             .register(
                 &mut SourceFd(&fd),
