@@ -164,6 +164,9 @@ pub(crate) fn make(
     kind: Kind,
     build: impl FnOnce() -> Result<Server, echoloop_core::Error>,
 ) -> Result<u64, Refused> {
+    if crate::reserve::is_short() {
+        return Err(Refused::new(operation, crate::ECHOLOOP_ENOMEM));
+    }
     let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build));
     let server = built.map_err(|_| Refused::new(operation, crate::ECHOLOOP_EPANIC))??;
     Ok(registry::adopt(server, kind))

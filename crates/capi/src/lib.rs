@@ -38,6 +38,7 @@ mod own;
 mod pointer;
 mod registry;
 mod remote;
+mod reserve;
 mod run;
 mod server;
 mod status;

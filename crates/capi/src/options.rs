@@ -176,6 +176,7 @@ impl echoloop_options {
     pub(crate) fn convert(&self) -> LoopOptions {
         let default = LoopOptions::default();
         LoopOptions {
+            memory_is_short: Some(crate::reserve::is_short),
             memory_budget: size(self.memory_budget, default.memory_budget),
             events_per_turn: size(self.events_per_turn, default.events_per_turn),
             post_capacity: size(self.post_capacity, default.post_capacity),

@@ -36,7 +36,8 @@ pub unsafe extern "C" fn echoloop_remote_new(
 
 /// Posts a word; the loop hands it out by on_post or POSTED, exactly once, in the order of the
 /// posts. Words not handed out when the loop is freed are dropped. From any thread. Errors:
-/// ECHOLOOP_ECLOSED once the loop is gone, ECHOLOOP_EQUEUEFULL when post_capacity words wait.
+/// ECHOLOOP_ECLOSED once the loop is gone, ECHOLOOP_EQUEUEFULL when post_capacity words wait,
+/// ECHOLOOP_ENOMEM.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_remote_post(remote: *mut echoloop_remote, word: *mut c_void) -> c_int {
     with("post", remote, |remote| {

@@ -4,10 +4,12 @@
 //! are `-errno`, -1 to -4095; -10001 to -10999 are echoloop's own; -11000 to -11999 are those of
 //! name resolution. Names and texts live as long as the process.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 use std::sync::OnceLock;
 
 use echoloop_core::{ErrorKind, ResolveError, errno_name, errno_text};
+
+use crate::text::FixedText;
 
 /// The handle is NULL, stale, of another kind, or made up.
 pub const ECHOLOOP_EBADHANDLE: c_int = -10001;
@@ -185,7 +187,8 @@ const SYSTEM_CODES: usize = 256;
 /// And of the resolver; the largest on Linux is 105.
 const RESOLVER_CODES: usize = 128;
 const SLOTS: usize = SYSTEM_CODES + RESOLVER_CODES;
-type Texts = [OnceLock<CString>; SLOTS];
+/// In memory of their own, so that an error has its text when there is no other memory.
+type Texts = [OnceLock<FixedText<96>>; SLOTS];
 
 fn look_up(
     status: c_int,
@@ -200,15 +203,18 @@ fn look_up(
     }
     if let Some(e) = resolver_error(status) {
         let slot = SYSTEM_CODES + e.code().unsigned_abs() as usize;
-        return kept.get(slot).map_or(unknown, |kept| {
-            kept.get_or_init(|| CString::new(resolver(e)).unwrap_or_default())
-        });
+        let kept = kept
+            .get(slot)
+            .map(|kept| kept.get_or_init(|| fixed(&resolver(e))));
+        return kept.map_or(unknown, FixedText::c_str);
     }
     let errno = status.wrapping_neg();
     match usize::try_from(errno) {
-        Ok(slot) if slot < SYSTEM_CODES => {
-            kept[slot].get_or_init(|| CString::new(system(errno)).unwrap_or_default())
-        }
+        Ok(slot) if slot < SYSTEM_CODES => kept[slot].get_or_init(|| fixed(&system(errno))).c_str(),
         _ => unknown,
     }
+}
+
+fn fixed(text: &str) -> FixedText<96> {
+    FixedText::of(format_args!("{text}"))
 }

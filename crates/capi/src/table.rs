@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use echoloop_core::{Kind, LoopId};
 
 use crate::detail::Refused;
-use crate::{ECHOLOOP_ENOMEM, ECHOLOOP_ETOOMANY};
+use crate::{ECHOLOOP_ENOMEM, ECHOLOOP_ETOOMANY, reserve};
 
 const SLOT_SHIFT: u32 = 16;
 const GENERATION_SHIFT: u32 = 40;
@@ -51,6 +51,9 @@ impl<T: Clone> Table<T> {
         of: u64,
         object: T,
     ) -> Result<u64, Refused> {
+        if reserve::is_short() {
+            return Err(Refused::new(operation, ECHOLOOP_ENOMEM));
+        }
         let mut table = self.lock();
         // All that there will be may be freed, which can't be refused.
         let more = table.slots.len() + 1 - table.free.len();

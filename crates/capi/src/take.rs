@@ -36,8 +36,7 @@ fn take_kept(cell: &LoopCell, el: &mut EventLoop, conn: ConnId) -> Taken {
     if let Ok(mut view) = el.conn(conn) {
         let received = view.received();
         if copy.try_reserve(received.len()).is_err() {
-            // The bytes are lost, so the stream must not go on.
-            view.abort();
+            view.abort_without_memory(); // The bytes are lost.
         } else {
             copy.extend_from_slice(received);
         }
@@ -60,7 +59,7 @@ pub(crate) fn put_back(el: &mut EventLoop, conn: ConnId, rest: &[u8]) -> bool {
         Ok(()) => true,
         Err(e) if e.kind() == echoloop_core::ErrorKind::Closing => true, // Nobody wants them.
         Err(_) => {
-            view.abort();
+            view.abort_without_memory();
             false
         }
     }

@@ -1,5 +1,6 @@
 //! Text in a fixed buffer, for strings that go to C without an allocation.
 
+use std::ffi::CStr;
 use std::fmt;
 
 /// At most `N` - 1 bytes of text and an end mark. What does not fit is cut, at a character.
@@ -29,6 +30,11 @@ impl<const N: usize> FixedText<N> {
     /// The text with its end mark.
     pub(crate) fn with_end(&self) -> &[u8] {
         &self.bytes[..=self.len]
+    }
+
+    /// The text for C, to its first end mark.
+    pub(crate) fn c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(self.with_end()).unwrap_or_default()
     }
 }
 
