@@ -12,7 +12,7 @@
  * handle and no descriptor more than before, every byte must have come once and in its place, and
  * every timer and post once, save on connections that were told to have ended for want of memory.
  *
- *     oom all|STEP   prints the table; STEP: only every STEPth n, and the first hundred
+ *     oom all|STEP [MODE [N]]   prints the table; STEP: only each STEPth n after the first hundred
  */
 #include <echoloop.h>
 
@@ -142,6 +142,12 @@ static void begin_call(const char *name)
     faults.refused = 0;
 }
 
+static void pass_call(void)
+{
+    if (faults.refusing && --faults.calls_left <= 0)
+        faults.refusing = 0;
+}
+
 static int end_call(int status)
 {
     faults.in_call--;
@@ -151,8 +157,7 @@ static int end_call(int status)
     }
     if (faults.in_call)
         snprintf(shared->call, sizeof shared->call, "%s", names[0]);
-    if (faults.refusing && --faults.calls_left <= 0)
-        faults.refusing = 0;
+    pass_call();
     int none = status == ECHOLOOP_ENOMEM || status == -ENOMEM;
     shared->no_memory += none;
     return none;
@@ -466,6 +471,7 @@ static void on_post(void *user, void *word)
 static void on_tick(void *user)
 {
     (void)user;
+    pass_call(); /* A shortage ends within a run, too. */
     if (all_done())
         TRY("stop", echoloop_stop(work.loop));
 }
@@ -618,9 +624,9 @@ int main(int argc, char **argv)
                 break; /* The workload has no nth allocation. */
             note(shared->faulted[0] ? shared->faulted : shared->call, outcome);
             if (outcome == OTHER_ERROR)
-                printf("%s %ld: %s: %s\n", mode_names[mode], n, shared->faulted,
-                       echoloop_errname(shared->status));
-            if (outcome >= ABORT) {
+                snprintf(shared->wrong, sizeof shared->wrong, "%s",
+                         echoloop_errname(shared->status));
+            if (outcome >= OTHER_ERROR) {
                 bad++;
                 if (bad <= 40)
                     printf("%s %ld: %s in %s: %s\n", mode_names[mode], n, outcome_names[outcome],
