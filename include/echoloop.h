@@ -43,6 +43,13 @@
  * overwritten by the next failure; calls that succeed leave it alone. echoloop_last_status() has
  * its code, for the functions that return a handle or NULL.
  *
+ * Without memory a call answers ECHOLOOP_ENOMEM or -ENOMEM and has done nothing, accepting pauses
+ * and goes on by itself (ACCEPT_PAUSED), and a connection whose bytes can't be kept ends, CLOSED
+ * with -ENOMEM. The process is not ended: for small pieces that can't be refused the library has a
+ * reserve of 1.8 MiB, and makes no new handle while it lives on that. Not in its hands are a reserve
+ * that is used up all the same, what the C library allocates on its own (a new thread, getaddrinfo(3),
+ * thread-local storage after dlopen(3)), and memory that the system promised and does not have.
+ *
  * What befalls a connection later is not an error of a call but the reason of its CLOSED event:
  * ECHOLOOP_CLOSE_... (positive) or -errno.
  *
@@ -1764,7 +1771,8 @@ int echoloop_remote_new(struct echoloop *loop, struct echoloop_remote **out);
 /**
  * Posts a word; the loop hands it out by on_post or POSTED, exactly once, in the order of the
  * posts. Words not handed out when the loop is freed are dropped. From any thread. Errors:
- * ECHOLOOP_ECLOSED once the loop is gone, ECHOLOOP_EQUEUEFULL when post_capacity words wait.
+ * ECHOLOOP_ECLOSED once the loop is gone, ECHOLOOP_EQUEUEFULL when post_capacity words wait,
+ * ECHOLOOP_ENOMEM.
  */
 int echoloop_remote_post(struct echoloop_remote *remote, void *word);
 

@@ -314,9 +314,11 @@ static void start(echoloop *loop, const char *addr)
     work.opened = work.closed_servers = work.ended_clients = 0;
     work.timers_fired = work.posts = 0;
     work.loop = loop;
+    echoloop_conn_options conn = ECHOLOOP_CONN_OPTIONS_INIT;
+    conn.high_mark = 20000;
+    conn.idle_timeout_us = ECHOLOOP_SECONDS(60);
     echoloop_connect_options options = ECHOLOOP_CONNECT_OPTIONS_INIT;
-    options.conn.high_mark = 20000;
-    options.conn.idle_timeout_us = ECHOLOOP_SECONDS(60);
+    options.conn = &conn;
     for (unsigned i = 0; i < CLIENTS; i++) {
         struct peer *client = &work.clients[i];
         client->is_client = 1;
@@ -324,7 +326,7 @@ static void start(echoloop *loop, const char *addr)
         /* The large one outgrows what the kernel takes. */
         size_t first = i == 5 ? LARGE : i % 4 == 1 ? 100000 : 100 + i;
         client->want = first + LAST;
-        options.conn.no_auto_pause = i == 5;
+        conn.no_auto_pause = i == 5;
         TRY("connect", echoloop_connect(loop, addr, &options, &client->conn));
         CHECK(got == 0);
         TRY("conn_set_user", echoloop_conn_set_user(client->conn, client));
@@ -487,7 +489,11 @@ static void by_hooks(void)
 {
     echoloop_server_options options = ECHOLOOP_SERVER_OPTIONS_INIT;
     options.tick_us = ECHOLOOP_MS(1);
-    options.conn.write_stall_timeout_us = ECHOLOOP_SECONDS(60);
+    echoloop_conn_options conn = ECHOLOOP_CONN_OPTIONS_INIT;
+    conn.write_stall_timeout_us = ECHOLOOP_SECONDS(60);
+    echoloop_listen_options listen = ECHOLOOP_LISTEN_OPTIONS_INIT;
+    listen.conn = &conn;
+    options.listen = &listen;
     echoloop_server *server;
     do {
         begin_call("server_new");
