@@ -21,6 +21,9 @@ use crate::{
 /// Bytes that always suffice for the text of an address, its end mark included.
 pub const ECHOLOOP_ADDR_MAX: usize = 64;
 
+/// Addresses, names and paths of sockets are shorter.
+const LONGEST_TEXT: usize = 4096;
+
 /// A struct that begins with its own size.
 ///
 /// # Safety
@@ -172,7 +175,8 @@ pub(crate) unsafe fn string(
         return Ok(None);
     }
     // SAFETY: the caller's.
-    match unsafe { CStr::from_ptr(text) }.to_str() {
+    let text = unsafe { c_text(operation, text) }?;
+    match text.to_str() {
         Ok(text) => Ok(Some(text.to_owned())),
         Err(_) => Err(Refused::because(
             operation,
@@ -180,6 +184,22 @@ pub(crate) unsafe fn string(
             format_args!("the text is not UTF-8"),
         )),
     }
+}
+
+/// A text of a length that any text here may have: copies of it are small, and need no memory that
+/// might not be had.
+///
+/// # Safety
+///
+/// `text` is a string with an end mark, which nobody writes for `'a`.
+unsafe fn c_text<'a>(operation: &'static str, text: *const c_char) -> Result<&'a CStr, Refused> {
+    // SAFETY: the caller's.
+    let text = unsafe { CStr::from_ptr(text) };
+    if text.count_bytes() <= LONGEST_TEXT {
+        return Ok(text);
+    }
+    let why = format_args!("the text is longer than any address or name");
+    Err(Refused::because(operation, ECHOLOOP_EINVAL, why))
 }
 
 /// An address from its text.
@@ -195,7 +215,7 @@ pub(crate) unsafe fn address(
         return Err(Refused::new(operation, ECHOLOOP_ENULL));
     }
     // SAFETY: the caller's.
-    let text = unsafe { CStr::from_ptr(text) };
+    let text = unsafe { c_text(operation, text) }?;
     text.to_str()
         .ok()
         .and_then(|text| text.parse().ok())

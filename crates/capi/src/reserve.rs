@@ -201,7 +201,7 @@ impl Reserve {
     fn take_number(&self, class: &Class) -> Option<usize> {
         let words = &self.taken[class.word..class.word + class.count / 64];
         for (place, word) in words.iter().enumerate() {
-            let first_free = |taken: u64| (taken != u64::MAX).then_some(taken | (taken + 1));
+            let first_free = |taken: u64| (taken != u64::MAX).then(|| taken | (taken + 1));
             if let Ok(before) = word.fetch_update(Acquire, Relaxed, first_free) {
                 return Some(place * 64 + before.trailing_ones() as usize);
             }
@@ -231,7 +231,8 @@ mod tests {
 
     #[test]
     fn a_reserve_gives_out_each_block_once_until_it_has_none() {
-        let reserve = Box::new(Reserve::new());
+        static RESERVE: Reserve = Reserve::new();
+        let reserve = &RESERVE;
         let mut blocks = Vec::new();
         for size in [1, 64, 65, 4096, 5000] {
             loop {
@@ -259,7 +260,8 @@ mod tests {
 
     #[test]
     fn blocks_are_aligned_and_what_is_too_large_is_refused() {
-        let reserve = Box::new(Reserve::new());
+        static RESERVE: Reserve = Reserve::new();
+        let reserve = &RESERVE;
         for align in [1, 64, 512, 4096] {
             for size in [1, 100, 1000, 10_000] {
                 let block = reserve.take(layout(size, align));
@@ -272,10 +274,10 @@ mod tests {
 
     #[test]
     fn threads_never_share_a_block() {
-        let reserve = Box::new(Reserve::new());
+        static RESERVE: Reserve = Reserve::new();
+        let reserve = &RESERVE;
         std::thread::scope(|scope| {
             for mine in 0..4_u8 {
-                let reserve = &reserve;
                 scope.spawn(move || {
                     for round in 0..2000 {
                         let blocks = [48, 300].map(|size| (reserve.take(layout(size, 8)), size));
