@@ -71,6 +71,7 @@
  *     echoloop_watch_new()             echoloop_watch_close(), echoloop_watch_release(), after its
  *                                      WATCH_DEAD event, or with its loop
  *     echoloop_remote_new()            echoloop_remote_free(); not with its loop
+ *     echoloop_selector_new()          echoloop_selector_free(); it has no loop
  *
  * echoloop_live_handles() counts them all; a program that has freed everything sees 0.
  *
@@ -109,7 +110,8 @@
  * A loop belongs to the thread that made it; different threads may have loops of their own. Every
  * call on it, or on what belongs to it, from another thread gets ECHOLOOP_EWRONGTHREAD and does
  * nothing, with these exceptions: an echoloop_remote may be used and freed by any thread, and
- * echoloop_free() and echoloop_server_free() from another thread are queued. Free a loop before
+ * echoloop_free() and echoloop_server_free() from another thread are queued. An echoloop_selector
+ * belongs to no thread. Free a loop before
  * its thread ends. Nothing may be called in a signal handler (use a thread in sigwait(), or
  * signalfd(2)). After fork(2) without exec, the child must not touch the loops of the parent.
  *
@@ -127,14 +129,19 @@
  *     echoloop_free,
  *       server_free             yes       ends the run,    queued for     EBADHANDLE
  *                                         then frees       the owner (2)
+ *     echoloop_dispatch         yes       EREENTRY         EWRONGTHREAD   EBADHANDLE
  *     echoloop_stop             (3)       yes              EWRONGTHREAD   EBADHANDLE
  *     listen, connect,
- *       timer_new, remote_new,
+ *       timer_new, watch_new,
+ *       remote_new, fd,
+ *       next_deadline,
  *       counters, drain, ...    yes       yes              EWRONGTHREAD   EBADHANDLE
  *     conn_..., listener_...,
- *       timer_...               yes       yes (4)          EWRONGTHREAD   EBADHANDLE
+ *       timer_..., watch_...    yes       yes (4)          EWRONGTHREAD   EBADHANDLE
  *     remote_post, _stop, _wake yes       yes              yes            ECLOSED
  *     remote_free               yes       yes              yes            yes
+ *     selector_... (5), poll,
+ *       select                  yes       yes              yes            yes
  *     version, has,
  *       strerror, ...,
  *       live_handles            yes       yes              yes            yes
@@ -143,8 +150,9 @@
  *     (2) The owner's wait ends. Its run returns 0, server_run and poll_batch ECLOSED, or, between
  *         runs, its next call EBADHANDLE. An echo server without hooks drains first.
  *     (3) Remembered for the next run or poll.
- *     (4) Also on the very connection or timer it is called for. In on_close a connection only
+ *     (4) Also on the very connection, timer or watch it is called for. In on_close a connection only
  *         answers for its user pointer and peer address; sends get ECLOSING.
+ *     (5) While a thread waits on a selector, others may wake and free it; the rest gets EREENTRY.
  *
  * After ECHOLOOP_EPANIC (a bug in echoloop) every call on that loop gets it again, save its free.
  */
@@ -482,7 +490,8 @@
 
 /**
  * The loop runs already: echoloop_run(), echoloop_server_run() and echoloop_poll_batch() can't be
- * called in a callback of the same loop, and nothing at all in a signal handler.
+ * called in a callback of the same loop, and nothing at all in a signal handler. Of a selector:
+ * another thread waits on it.
  */
 #define ECHOLOOP_EREENTRY -10009
 
@@ -603,6 +612,12 @@ typedef struct echoloop_lookup echoloop_lookup;
  * echoloop_remote_free().
  */
 typedef struct echoloop_remote echoloop_remote;
+
+/**
+ * A selector: waits for descriptors without a loop. Made by echoloop_selector_new(), ended by
+ * echoloop_selector_free().
+ */
+typedef struct echoloop_selector echoloop_selector;
 
 /**
  * A server: a loop with limits, a tick and a graceful drain. Made by echoloop_server_new(), ended
@@ -1279,6 +1294,48 @@ typedef struct echoloop_metrics {
 typedef void (*echoloop_slow_fn)(void *user, const struct echoloop_event *event, int64_t took_us);
 
 /**
+ * A descriptor for echoloop_poll().
+ */
+typedef struct echoloop_pollfd {
+    /**
+     * The descriptor; negative: this entry is ignored.
+     */
+    int fd;
+    /**
+     * What to wait for: ECHOLOOP_READABLE, ECHOLOOP_WRITABLE and ECHOLOOP_PRIORITY, or'ed. Errors and
+     * hang-ups are always told.
+     */
+    int interest;
+    /**
+     * What it was found ready for; 0: nothing. ECHOLOOP_INVALID: it is not open.
+     */
+    int readiness;
+    /**
+     * Not used; 0.
+     */
+    int reserved;
+} echoloop_pollfd;
+
+/**
+ * What echoloop_selector_wait() found ready.
+ */
+typedef struct echoloop_ready {
+    /**
+     * The descriptor.
+     */
+    int fd;
+    /**
+     * What it is ready for: ECHOLOOP_READABLE and so on. ECHOLOOP_INVALID: it was closed, and is
+     * registered no more.
+     */
+    int readiness;
+    /**
+     * What was given with it.
+     */
+    uint64_t key;
+} echoloop_ready;
+
+/**
  * Options of echoloop_server_new(). Start with ECHOLOOP_SERVER_OPTIONS_INIT.
  */
 typedef struct echoloop_server_options {
@@ -1625,8 +1682,8 @@ int echoloop_connect(struct echoloop *loop,
 
 /**
  * How many handles of all kinds the process has: loops and servers (a server and its loop count
- * once), connections, listeners, timers, remotes. 0 when all is freed. What loops of other
- * threads hold is as of their last turn.
+ * once), connections, listeners, timers, watches, remotes, selectors and so on. 0 when all is freed.
+ * What loops of other threads hold is as of their last turn.
  */
 int64_t echoloop_live_handles(void);
 
@@ -1763,6 +1820,36 @@ int echoloop_next_deadline(struct echoloop *loop,
                            int64_t *out_us);
 
 /**
+ * Waits once until one of n descriptors is ready, at most timeout_us (0: not at all, negative: for
+ * ever), and sets the readiness of each. Returns how many are ready; 0 after the timeout, and early
+ * when a signal came. A descriptor that is not open counts as ready, for ECHOLOOP_INVALID. The same
+ * one may be there more than once. On any thread; for many descriptors, or often, an
+ * echoloop_selector does better. Errors: ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, -ENOMEM, and -EINVAL for
+ * more different descriptors than RLIMIT_NOFILE allows to be open.
+ */
+int echoloop_poll(struct echoloop_pollfd *fds, size_t n, int64_t timeout_us);
+
+/**
+ * Waits once until one of readers can be read, one of writers written, or one of exceptional has
+ * something exceptional (urgent data of TCP), at most timeout_us (0: not at all, negative: for
+ * ever). Then each array holds -1 in the place of each descriptor that is not ready for what its
+ * array says, and those that are ready stay: fill the arrays anew before the next call. Returns how
+ * many are ready, over all arrays; 0 after the timeout, and early when a signal came.
+ *
+ * Negative entries are ignored, a descriptor may be in several arrays or more than once, and an
+ * array of length 0 may be NULL. On any thread. Errors: -EBADF if one is not open, whatever else is
+ * ready, and echoloop_last_error() says which; ECHOLOOP_ENOMEM, -ENOMEM, and -EINVAL for more different
+ * descriptors than RLIMIT_NOFILE allows to be open. After an error the arrays are as they were.
+ */
+int echoloop_select(int *readers,
+                    size_t n_readers,
+                    int *writers,
+                    size_t n_writers,
+                    int *exceptional,
+                    size_t n_exceptional,
+                    int64_t timeout_us);
+
+/**
  * Makes a remote, on the loop's thread; it may then be used and freed on any thread, also after
  * the loop is gone. A loop may have several. Errors: ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM.
  */
@@ -1792,6 +1879,73 @@ int echoloop_remote_wake(struct echoloop_remote *remote);
  * Frees a remote, from any thread; the loop is not affected.
  */
 int echoloop_remote_free(struct echoloop_remote *remote);
+
+/**
+ * Makes a selector: what select(2), poll(2) and epoll(7) do, for programs with a loop of their own.
+ * It belongs to no loop and no thread, but one thread at a time waits on it. End it with
+ * echoloop_selector_free(). Errors: -EMFILE, -ENFILE, -ENOMEM, ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM.
+ */
+int echoloop_selector_new(struct echoloop_selector **out);
+
+/**
+ * Registers a descriptor. interest is ECHOLOOP_READABLE, ECHOLOOP_WRITABLE and ECHOLOOP_PRIORITY,
+ * or'ed; errors and hang-ups are always told. mode is ECHOLOOP_WATCH_LEVEL (0), _EDGE or _ONCE.
+ * key comes back with each report: an index, or a pointer as uintptr_t.
+ *
+ * Any descriptor that poll(2) takes is taken, and there is no limit of 1,024; what is always ready to
+ * poll(2), such as a file or /dev/null, is so here. Only the number is kept: unregister it before
+ * it is closed. One that was closed all the same is told once, as ECHOLOOP_INVALID, and is gone then.
+ *
+ * Errors: -EEXIST if it is registered already, -EBADF if it is not open, ECHOLOOP_EINVAL, -ENOMEM,
+ * -ENOSPC (epoll(7), max_user_watches), -ELOOP (epoll_ctl(2)). Of this and all that follow:
+ * ECHOLOOP_EREENTRY while a thread waits on the selector, ECHOLOOP_EFORKED in the child of a fork
+ * (make one there; this one can be freed, which does not disturb the parent).
+ */
+int echoloop_selector_register(struct echoloop_selector *selector,
+                               int fd,
+                               int interest,
+                               int mode,
+                               uint64_t key);
+
+/**
+ * Sets what a registered descriptor is waited for, and arms it again: if it is ready for that, the
+ * next wait tells, in every mode. With an interest of 0 an error or a hang-up is told still, once.
+ * Errors: -ENOENT if it is not registered, -EBADF if it was closed since, which the next wait tells
+ * too, ECHOLOOP_EINVAL.
+ */
+int echoloop_selector_modify(struct echoloop_selector *selector, int fd, int interest);
+
+/**
+ * Ends a registration; nothing more is told of the descriptor, which may have been closed before.
+ * Errors: -ENOENT if it is not registered.
+ */
+int echoloop_selector_unregister(struct echoloop_selector *selector, int fd);
+
+/**
+ * Waits until a descriptor is ready, at most timeout_us (0: not at all, negative: for ever; rounded
+ * up to milliseconds), and fills ready. Returns how many there are; 0 after the timeout, and early
+ * when a signal came or echoloop_selector_wake() was called. What did not fit is handed out by the
+ * next waits, before they wait; in mode LEVEL what is still ready is told again then. Readiness is
+ * a hint: other code may have read what was there.
+ *
+ * Errors: ECHOLOOP_EREENTRY while another thread waits, ECHOLOOP_ECLOSED if another thread freed the
+ * selector meanwhile, ECHOLOOP_EINVAL for a capacity of 0.
+ */
+int echoloop_selector_wait(struct echoloop_selector *selector,
+                           struct echoloop_ready *ready,
+                           size_t capacity,
+                           int64_t timeout_us);
+
+/**
+ * Ends the current wait on the selector, or the next one, early; from any thread.
+ */
+int echoloop_selector_wake(struct echoloop_selector *selector);
+
+/**
+ * Frees a selector, from any thread; a thread that waits on it gets ECHOLOOP_ECLOSED. The
+ * descriptors stay open.
+ */
+int echoloop_selector_free(struct echoloop_selector *selector);
 
 /**
  * Makes a server that belongs to this thread; it owns a loop. options may be NULL. Returns NULL

@@ -15,6 +15,7 @@ use crate::pointer::{address, check_out, check_sized, read_sized, write, write_s
 use crate::{
     echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_event,
     echoloop_listen_options, echoloop_listener, echoloop_options, nested, own, registry, remote,
+    selector,
 };
 
 /// Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
@@ -151,11 +152,11 @@ pub unsafe extern "C" fn echoloop_connect(
 }
 
 /// How many handles of all kinds the process has: loops and servers (a server and its loop count
-/// once), connections, listeners, timers, remotes. 0 when all is freed. What loops of other
-/// threads hold is as of their last turn.
+/// once), connections, listeners, timers, watches, remotes, selectors and so on. 0 when all is freed.
+/// What loops of other threads hold is as of their last turn.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_live_handles() -> i64 {
-    registry::live_handles() + remote::live()
+    registry::live_handles() + remote::live() + selector::live()
 }
 
 /// Makes a server and takes it in; a panic in there is no loop's.

@@ -6,6 +6,7 @@
 
 use std::ffi::c_int;
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::detail::returned;
 use crate::handle::raw;
@@ -38,6 +39,15 @@ pub(crate) fn mark_in_children() {
     });
 }
 
+/// How many forks led to this process, as far as they were asked about by then: another number means
+/// another process.
+pub(crate) fn count() -> u64 {
+    FORKS.load(Relaxed)
+}
+
+static FORKS: AtomicU64 = AtomicU64::new(0);
+
 unsafe extern "C" fn in_child() {
+    FORKS.fetch_add(1, Relaxed);
     registry::mark_forked();
 }

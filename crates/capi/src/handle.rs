@@ -63,6 +63,12 @@ pub struct echoloop_lookup {
     _opaque: (),
 }
 
+/// A selector: waits for descriptors without a loop. Made by echoloop_selector_new(), ended by
+/// echoloop_selector_free().
+pub struct echoloop_selector {
+    _opaque: (),
+}
+
 /// The 64 bits of a handle.
 #[inline]
 pub(crate) fn raw<T>(handle: *mut T) -> u64 {

@@ -71,6 +71,29 @@ static void all_timer(echoloop_timer *timer, int code)
     GETS(echoloop_timer_cancel(timer), code);
 }
 
+static void all_watch(echoloop_watch *watch, int code)
+{
+    void *user;
+    GETS(echoloop_watch_modify(watch, ECHOLOOP_READABLE), code);
+    GETS(echoloop_watch_fd(watch), code);
+    GETS(echoloop_watch_user(watch, &user), code);
+    GETS(echoloop_watch_set_user(watch, NULL), code);
+    GETS(echoloop_watch_set_callback(watch, NULL), code);
+    GETS(echoloop_watch_release(watch), code);
+    GETS(echoloop_watch_close(watch), code);
+}
+
+static void all_selector(echoloop_selector *selector, int code)
+{
+    echoloop_ready ready;
+    GETS(echoloop_selector_register(selector, 0, ECHOLOOP_READABLE, 0, 0), code);
+    GETS(echoloop_selector_modify(selector, 0, 0), code);
+    GETS(echoloop_selector_unregister(selector, 0), code);
+    GETS(echoloop_selector_wait(selector, &ready, 1, 0), code);
+    GETS(echoloop_selector_wake(selector), code);
+    GETS(echoloop_selector_free(selector), code);
+}
+
 static void all_remote(echoloop_remote *remote, int code)
 {
     GETS(echoloop_remote_post(remote, NULL), code);
@@ -91,6 +114,8 @@ static void all_loop(echoloop *loop, int code)
     echoloop_conn *conn = NULL;
     echoloop_timer *timer = NULL;
     echoloop_remote *remote = NULL;
+    echoloop_watch *watch = NULL;
+    int64_t deadline_us;
     GETS(echoloop_run(loop, &hooks, NULL), code);
     GETS(echoloop_poll_batch(loop, &event, 1, 0), code);
     GETS(echoloop_stop(loop), code);
@@ -103,7 +128,10 @@ static void all_loop(echoloop *loop, int code)
     GETS(echoloop_connect(loop, "127.0.0.1:1", NULL, &conn), code);
     GETS(echoloop_timer_new(loop, 1, 0, NULL, &timer), code);
     GETS(echoloop_remote_new(loop, &remote), code);
-    CHECK(!listener && !conn && !timer && !remote);
+    GETS(echoloop_watch_new(loop, 0, ECHOLOOP_READABLE, NULL, NULL, &watch), code);
+    GETS(echoloop_fd(loop), code);
+    GETS(echoloop_next_deadline(loop, &deadline_us), code);
+    CHECK(!listener && !conn && !timer && !remote && !watch);
 }
 
 static void all_server(echoloop_server *server, int code)
@@ -134,6 +162,8 @@ static void everything(uint64_t bits, int code)
     all_listener(MADE_UP(echoloop_listener, bits), code);
     all_timer(MADE_UP(echoloop_timer, bits), code);
     all_remote(MADE_UP(echoloop_remote, bits), code);
+    all_watch(MADE_UP(echoloop_watch, bits), code);
+    all_selector(MADE_UP(echoloop_selector, bits), code);
     all_loop(MADE_UP(echoloop, bits), code);
     all_server(MADE_UP(echoloop_server, bits), code);
     GETS(echoloop_free(MADE_UP(echoloop, bits)), code);
@@ -147,6 +177,7 @@ struct world {
     echoloop_conn *client, *accepted;
     echoloop_timer *timer;
     echoloop_remote *remote;
+    echoloop_watch *watch; /* Of the server's loop. */
     echoloop_server *server;
     char addr[ECHOLOOP_ADDR_MAX];
 };
@@ -163,6 +194,9 @@ static struct world make_world(void)
     GETS(echoloop_connect(w.loop, w.addr, NULL, &w.client), 0);
     GETS(echoloop_timer_new(w.loop, ECHOLOOP_SECONDS(3600), 0, &w, &w.timer), 0);
     GETS(echoloop_remote_new(w.loop, &w.remote), 0);
+    i = echoloop_fd(echoloop_server_loop(w.server));
+    CHECK(i >= 0);
+    GETS(echoloop_watch_new(w.loop, i, ECHOLOOP_READABLE, NULL, &w, &w.watch), 0);
     for (tries = 0; w.accepted == NULL && tries < 100; tries++) {
         n = echoloop_poll_batch(w.loop, events, 16, ECHOLOOP_MS(100));
         CHECK(n >= 0);
@@ -208,6 +242,7 @@ static void handles_with_a_bit_flipped_are_bad_handles(void)
             all_conn(MADE_UP(echoloop_conn, (uintptr_t)w.client ^ flip), ECHOLOOP_EBADHANDLE);
         all_listener(MADE_UP(echoloop_listener, (uintptr_t)w.listener ^ flip), ECHOLOOP_EBADHANDLE);
         all_timer(MADE_UP(echoloop_timer, (uintptr_t)w.timer ^ flip), ECHOLOOP_EBADHANDLE);
+        all_watch(MADE_UP(echoloop_watch, (uintptr_t)w.watch ^ flip), ECHOLOOP_EBADHANDLE);
         all_server(MADE_UP(echoloop_server, (uintptr_t)w.server ^ flip), ECHOLOOP_EBADHANDLE);
         /* The two loops, and the two connections, are one bit apart, and alive. */
         if (MADE_UP(echoloop, (uintptr_t)w.loop ^ flip) == echoloop_server_loop(w.server))
@@ -224,6 +259,8 @@ static void handles_of_another_kind_are_bad_handles(void)
     struct world w = make_world();
     all_listener((echoloop_listener *)w.client, ECHOLOOP_EBADHANDLE);
     all_timer((echoloop_timer *)w.client, ECHOLOOP_EBADHANDLE);
+    all_watch((echoloop_watch *)w.timer, ECHOLOOP_EBADHANDLE);
+    all_selector((echoloop_selector *)w.remote, ECHOLOOP_EBADHANDLE);
     all_conn((echoloop_conn *)w.timer, ECHOLOOP_EBADHANDLE);
     all_conn((echoloop_conn *)w.loop, ECHOLOOP_EBADHANDLE);
     all_loop((echoloop *)w.listener, ECHOLOOP_EBADHANDLE);
@@ -243,6 +280,8 @@ static void freed_and_closed_handles_are_bad_handles(void)
     GETS(echoloop_free(of_server), ECHOLOOP_EINVAL); /* Only with its server. */
     GETS(echoloop_timer_cancel(w.timer), 0);
     all_timer(w.timer, ECHOLOOP_EBADHANDLE);
+    GETS(echoloop_watch_close(w.watch), 0);
+    all_watch(w.watch, ECHOLOOP_EBADHANDLE);
     GETS(echoloop_listener_close(w.listener), 0);
     all_listener(w.listener, ECHOLOOP_EBADHANDLE);
     GETS(echoloop_remote_new(w.loop, &second), 0);
@@ -263,6 +302,7 @@ static void freed_and_closed_handles_are_bad_handles(void)
         all_loop(w.loop, ECHOLOOP_EBADHANDLE);
         all_conn(w.client, ECHOLOOP_EBADHANDLE);
         all_timer(w.timer, ECHOLOOP_EBADHANDLE);
+        all_watch(w.watch, ECHOLOOP_EBADHANDLE);
         end_world(next);
     }
     GETS(echoloop_remote_post(w.remote, NULL), ECHOLOOP_ECLOSED);
@@ -289,6 +329,10 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     GETS(echoloop_connect(w.loop, w.addr, NULL, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_timer_new(w.loop, 0, 0, NULL, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_timer_user(w.timer, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_watch_user(w.watch, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_next_deadline(w.loop, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_selector_new(NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_watch_new(w.loop, -1, ECHOLOOP_READABLE, NULL, NULL, &w.watch), -EBADF);
     GETS(echoloop_remote_new(w.loop, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_run(w.loop, NULL, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_poll_batch(w.loop, NULL, 1, 0), ECHOLOOP_ENULL);
@@ -343,6 +387,7 @@ static void *try_from_another_thread(void *user)
     all_conn(w->client, ECHOLOOP_EWRONGTHREAD);
     all_listener(w->listener, ECHOLOOP_EWRONGTHREAD);
     all_timer(w->timer, ECHOLOOP_EWRONGTHREAD);
+    all_watch(w->watch, ECHOLOOP_EWRONGTHREAD);
     all_loop(w->loop, ECHOLOOP_EWRONGTHREAD);
     all_server(w->server, ECHOLOOP_EWRONGTHREAD);
     GETS(echoloop_remote_wake(w->remote), 0);
