@@ -76,8 +76,9 @@ impl<S: System> EventLoop<S> {
     ///
     /// [`AdoptError`], which holds the socket: [`ErrorKind::InvalidInput`] for one that is no stream
     /// socket or that listens; `ENOTCONN` for one that is not connected, or no longer; `ENOTSOCK`;
-    /// `EEXIST` for one that this loop watches, which is left as it is, and so is its watch; the
-    /// system's for an option it refuses, which [`Error::operation`] names.
+    /// `EEXIST` for one that this loop watches, or has as a connection, which goes on as it was;
+    /// `ENOSPC` (of watches, epoll(7)); the system's for an option it refuses, which
+    /// [`Error::operation`] names.
     ///
     /// # Examples
     ///
@@ -336,26 +337,24 @@ impl<S: System> EventLoop<S> {
         if let Err(e) = self.conn_room() {
             return Err((e, socket));
         }
-        let slot = match self.conns.insert(conn) {
-            Ok(key) => slot_of(key),
+        let key = match self.conns.insert(conn) {
+            Ok(key) => key,
             Err(e) => return Err((e, socket)),
         };
-        match self.sys.adopt(socket) {
+        let slot = slot_of(key);
+        match self.sys.adopt(socket, key) {
             Ok(socket) => {
                 if let Some(conn) = self.conns.get_mut(slot) {
                     conn.socket = Some(socket);
                 }
             }
-            Err(socket) => {
+            Err((e, socket)) => {
                 self.conns.remove(slot);
-                return Err((not_adopted(Errno::NOSYS), socket));
+                return Err((not_adopted(e), socket));
             }
         }
         self.buffered += bytes;
         self.counters.adopted += 1;
-        if let Err(e) = self.register(slot) {
-            self.terminate(slot, CloseReason::Error(e.raw_os_error()));
-        }
         self.arm(slot);
         Ok(slot)
     }

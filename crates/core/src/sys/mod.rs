@@ -30,8 +30,9 @@
 //!     stream socket, after making it non-blocking and close-on-exec and applying the options;
 //!     `EPROTOTYPE` for one of another type, `EINVAL` for one that listens, `ENOTCONN`; then it has
 //!     changed nothing. `adopt_listener` answers likewise for one that does not listen. `adopt`
-//!     makes a socket of it, not registered yet. `release` undoes that: it is registered no more,
-//!     and nothing else happens to it. A system without descriptors answers with what it was given.
+//!     makes a socket of it and registers it; `EEXIST` for one that is registered already, which goes
+//!     on as it was. `release` undoes that: it is registered no more, and nothing else happens to it.
+//!     A system without descriptors answers with what it was given.
 //! 12. **Options of a socket are set before it listens or connects**, and handed down to what a
 //!     listener accepts, save for what only `tune` can give. When an option was refused, the call
 //!     fails and `refused_option` names it, once: `"set TCP_NOTSENT_LOWAT"`.
@@ -210,8 +211,8 @@ pub trait System {
     fn check_adopted(&mut self, _: BorrowedFd<'_>, _: &ConnOptions) -> Result<Addr, Errno> {
         Err(Errno::NOSYS)
     }
-    fn adopt(&mut self, socket: OwnedFd) -> Result<Self::Socket, OwnedFd> {
-        Err(socket)
+    fn adopt(&mut self, socket: OwnedFd, _token: u64) -> Result<Self::Socket, (Errno, OwnedFd)> {
+        Err((Errno::NOSYS, socket))
     }
     fn release(&mut self, socket: Self::Socket) -> Result<OwnedFd, Self::Socket> {
         Err(socket)

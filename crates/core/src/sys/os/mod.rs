@@ -333,8 +333,11 @@ impl System for Os {
         self.answer(adopt::check(fd, options))
     }
 
-    fn adopt(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {
-        Ok(socket)
+    fn adopt(&mut self, socket: OwnedFd, token: u64) -> Result<OwnedFd, (Errno, OwnedFd)> {
+        match self.register(&socket, token) {
+            Ok(()) => Ok(socket),
+            Err(e) => Err((e, socket)),
+        }
     }
 
     fn release(&mut self, socket: OwnedFd) -> Result<OwnedFd, OwnedFd> {

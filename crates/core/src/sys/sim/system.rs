@@ -256,11 +256,13 @@ impl System for Sim {
         Ok(self.net.borrow().peer_addr(index))
     }
 
-    fn adopt(&mut self, socket: OwnedFd) -> Result<SimSocket, OwnedFd> {
-        match self.in_hand(socket.as_fd()) {
-            Ok(index) => Ok(self.take_over(index)),
-            Err(_) => Err(socket),
-        }
+    fn adopt(&mut self, socket: OwnedFd, token: u64) -> Result<SimSocket, (Errno, OwnedFd)> {
+        let socket = match self.in_hand(socket.as_fd()) {
+            Ok(index) => self.take_over(index),
+            Err(e) => return Err((e, socket)),
+        };
+        let _ = self.register(&socket, token); // Never fails here.
+        Ok(socket)
     }
 
     fn adopt_listener(&mut self, fd: OwnedFd, _: &ListenOptions) -> Result<SimSocket, Errno> {
