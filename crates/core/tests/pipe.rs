@@ -371,6 +371,33 @@ fn an_end_of_stream_told_before_the_pipe_is_carried_after_what_is_unread() {
 }
 
 #[test]
+fn what_the_handler_that_pipes_puts_back_goes_through_the_pipe_first() {
+    let mut real = Real::new(ConnOptions::default());
+    let (mut client, _) = real.pair();
+    let (far, mut server) = connect(&mut real.el, &ConnOptions::default());
+    client.write_all(b"line\nbody").unwrap();
+    let mut seen = Vec::new();
+    real.until(|el, event| {
+        let Event::Data { conn } = event else {
+            return None;
+        };
+        // As the C ABI has it: all is taken, then what is not used comes back.
+        seen = el.take_data().unwrap_or_default().to_vec();
+        el.pipe(conn, far).unwrap();
+        let rest = &seen[b"line\n".len()..];
+        el.conn(conn).unwrap().put_back(rest).unwrap();
+        Some(())
+    });
+    assert!(seen.starts_with(b"line\n"));
+    let mut got = Vec::new();
+    real.run_until(|_| {
+        read_some(&mut server, &mut got);
+        got.len() >= b"body".len()
+    });
+    assert_eq!(got, b"body");
+}
+
+#[test]
 fn unpiped_connections_tell_their_events_again() {
     let mut proxy = Proxy::new(&ConnOptions {
         half_open: true,

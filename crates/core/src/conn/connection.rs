@@ -172,7 +172,9 @@ impl<'a, S: System> Connection<'a, S> {
     /// # Errors
     ///
     /// [`ErrorKind::Closing`] after `close` or `abort`, [`ErrorKind::OutOfMemory`], and
-    /// [`ErrorKind::QueueFull`] when more than `max_unread` would be unread.
+    /// [`ErrorKind::QueueFull`] when more than `max_unread` would be unread;
+    /// [`ErrorKind::InvalidInput`] while it is piped, save in the handler that piped it: then the bytes
+    /// go through the pipe first.
     pub fn put_back(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if self.is_here() {
             self.el.current = Current::Kept(self.slot);
@@ -186,8 +188,9 @@ impl<'a, S: System> Connection<'a, S> {
         if conn.flags.any(Flags::CLOSING | Flags::DEAD) {
             return refused(ErrorKind::Closing);
         }
-        if conn.flags.any(Flags::PIPED) {
-            return refused(conn.takes_no_send());
+        let piped = conn.flags.any(Flags::PIPED);
+        if piped && el.current != Current::Told(self.slot) {
+            return refused(conn.takes_no_send()); // What came after may have been sent on.
         }
         if conn.unread.len() + bytes.len() > conn.options.max_unread {
             return refused(ErrorKind::QueueFull);
@@ -199,6 +202,10 @@ impl<'a, S: System> Connection<'a, S> {
             return refused(ErrorKind::OutOfMemory);
         }
         el.buffered += bytes.len();
+        if piped {
+            conn.flags.set(Flags::OFFER);
+            el.requeue(self.slot);
+        }
         el.changed();
         Ok(())
     }

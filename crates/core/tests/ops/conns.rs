@@ -132,8 +132,8 @@ impl World<'_> {
         let stream = &self.streams[n];
         let bytes = stream.input(stream.used - len, len);
         let mut view = self.sides[side].el.conn(id).expect("it lives");
+        // Of a piped one in the handler that piped it alone: nothing of it has moved yet.
         if view.put_back(&bytes).is_ok() {
-            assert!(self.streams[n].piped_with.is_none());
             self.streams[n].used -= len;
         }
     }
