@@ -462,7 +462,11 @@ fn known_addr(addr: SocketAddrAny) -> Option<Addr> {
     }
     let unix = SocketAddrUnix::try_from(addr).ok()?;
     Some(match (unix.path_bytes(), unix.abstract_name()) {
-        (Some(path), _) => UnixAddr::path(OsStr::from_bytes(path)).into(),
+        (Some(path), _) => {
+            // rustix leaves the longest path its end mark.
+            let path = path.strip_suffix(&[0]).unwrap_or(path);
+            UnixAddr::path(OsStr::from_bytes(path)).into()
+        }
         // An unnamed socket, which rustix reports as one with an empty name.
         (_, Some([])) => UnixAddr::default().into(),
         (_, Some(name)) => UnixAddr::abstract_name(name).into(),
