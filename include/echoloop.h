@@ -31,8 +31,22 @@
  * Functions return an int: 0 or a positive count; negative is an error. Arguments come in the
  * order handle, inputs, outputs. Outputs are written only on success. All times are microseconds
  * (suffix _us; ECHOLOOP_MS(n), ECHOLOOP_SECONDS(n)), save the nanoseconds (_ns) of
- * echoloop_metrics_get(); a negative timeout waits for ever. Addresses
- * are text: "127.0.0.1:7007", "[::1]:7007". A length of 0 is fine everywhere, with any pointer.
+ * echoloop_metrics_get(); a negative timeout waits for ever. A length of 0 is fine everywhere, with
+ * any pointer.
+ *
+ * ADDRESSES
+ *
+ * Addresses are text, one form for each, the same in and out:
+ *
+ *     127.0.0.1:7007, [::1]:7007       an IP address and a port; [fe80::1%2]:7007 has a scope
+ *     unix:/run/x.sock, unix:x.sock    a Unix socket, unix(7); a path is bytes, in any encoding
+ *     unix:@name                       one with an abstract name (Linux)
+ *     unix:                            one without a name: most clients; only told, never given
+ *     example.org:7007                 a name and a port; only to connect to
+ *
+ * A path that begins with @ is written unix:./@... An abstract name with control characters, which
+ * only other programs make, is told escaped as in a C string and can't be given. ECHOLOOP_ADDR_MAX
+ * bytes suffice for them all.
  *
  * ERRORS
  *
@@ -64,8 +78,10 @@
  *     made by                          ends by
  *     echoloop_new()                   echoloop_free()
  *     echoloop_server_new()            echoloop_server_free(); its loop ends with it
- *     echoloop_listen()                echoloop_listener_close(), or with its loop
- *     OPENED, echoloop_connect()       by itself, after its CLOSED event, or with its loop
+ *     echoloop_listen(),               echoloop_listener_close(), or with its loop
+ *       echoloop_adopt_listener()
+ *     OPENED, echoloop_connect(),      by itself, after its CLOSED event, or with its loop
+ *       ADOPTED, echoloop_adopt()
  *     echoloop_timer_new()             echoloop_timer_cancel(), after its event if it fires once,
  *                                      or with its loop
  *     echoloop_watch_new()             echoloop_watch_close(), echoloop_watch_release(), after its
@@ -82,8 +98,13 @@
  * queued bytes a connection is CONGESTED and not read from until it is DRAINED; above send_cap
  * sends are refused. Bytes left unread are offered again with what comes next, so a message in
  * parts needs no second buffer. No peer can raise SIGPIPE. A program that talks to all of its
- * connections keeps a list of its own; a server can flush and close them all (a drain), a plain
- * loop only ends them with its free.
+ * connections keeps a list of its own; echoloop_shut_down() flushes and closes them all, a server's
+ * drain too, while a loop's free just ends them.
+ *
+ * A connection may come from elsewhere (echoloop_adopt()) and go elsewhere (echoloop_give_away(),
+ * echoloop_hand_over() to another loop) with all bytes on their way, and two may be joined
+ * (echoloop_pipe()). A descriptor that a function takes is the program's until the call succeeds; one
+ * that it returns is the program's. Never pass one that a loop has.
  *
  * POINTERS
  *
@@ -95,6 +116,8 @@
  *     you get                          valid until
  *     data in on_data                  the callback returns, also if it closes the connection
  *     data in a batch                  the next call for events on this loop, or its free
+ *     bytes in echoloop_given          the callback returns, or the next call for events; the next
+ *                                      echoloop_give_away() on this loop, or its free
  *     text in on_error                 the callback returns
  *     echoloop_last_error()            the thread ends; overwritten by its next failure
  *     echoloop_strerror() and the like for ever
@@ -212,7 +235,17 @@
 #define ECHOLOOP_METRICS_INIT \
     { sizeof(echoloop_metrics), { 0, 0, 0, 0, 0, 0, 0 }, { 0, 0, 0, 0, 0, 0, 0 }, \
       { 0, 0, 0, 0, 0, 0, 0 }, { 0, 0, 0, 0, 0, 0, 0 } }
+/** Starts an echoloop_credentials, to be filled. */
+#define ECHOLOOP_CREDENTIALS_INIT { sizeof(echoloop_credentials), 0, 0, 0 }
+/** Starts an echoloop_given, to be filled. */
+#define ECHOLOOP_GIVEN_INIT { sizeof(echoloop_given), -1, 0, NULL, 0, NULL, 0, NULL }
 
+
+/**
+ * Bytes that always suffice for the text of an address or target, its end mark included: an abstract
+ * name all of whose bytes are escaped.
+ */
+#define ECHOLOOP_ADDR_MAX 448
 
 /**
  * The peer finished sending, and what was queued for it was flushed.
@@ -280,12 +313,28 @@
 #define ECHOLOOP_CLOSE_GIVEN_AWAY 13
 
 /**
+ * A listener accepted the connection.
+ */
+#define ECHOLOOP_ORIGIN_ACCEPTED 1
+
+/**
+ * echoloop_connect() asked for it.
+ */
+#define ECHOLOOP_ORIGIN_CONNECTED 2
+
+/**
+ * It was adopted (echoloop_adopt()), or handed over by another loop.
+ */
+#define ECHOLOOP_ORIGIN_ADOPTED 3
+
+/**
  * A listener accepted conn; source.listener.
  */
 #define ECHOLOOP_EVENT_OPENED 1
 
 /**
- * A connection that echoloop_connect() asked for is made.
+ * A connection that echoloop_connect() asked for is made. Of a connect by name it is the last event of
+ * its batch, so that echoloop_conn_attempt() can be asked.
  */
 #define ECHOLOOP_EVENT_CONNECTED 2
 
@@ -443,9 +492,10 @@
 #define ECHOLOOP_REFUSED_ACCEPT_RATE 3
 
 /**
- * Bytes that always suffice for the text of an address, its end mark included.
+ * Bytes of a name in echoloop_inherited_fd, its end mark included; systemd.socket(5) has no longer
+ * ones.
  */
-#define ECHOLOOP_ADDR_MAX 64
+#define ECHOLOOP_FD_NAME_MAX 256
 
 /**
  * The handle is NULL, stale, of another kind, or made up.
@@ -649,6 +699,159 @@ typedef struct echoloop_udp echoloop_udp;
 typedef struct echoloop_watch echoloop_watch;
 
 /**
+ * Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
+ * TCP and IP are not for Unix sockets, which go without them.
+ */
+typedef struct echoloop_conn_options {
+    /**
+     * sizeof(echoloop_conn_options); ECHOLOOP_CONN_OPTIONS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * Not 0: leave Nagle's algorithm on, tcp(7). By default small sends leave at once; they are
+     * gathered by callback or batch here.
+     */
+    int no_delay_off;
+    /**
+     * Not 0: stay open after the peer has finished sending, until closed here.
+     */
+    int half_open;
+    /**
+     * Not 0: go on reading above the high mark. For two sides that both send a lot before they
+     * read, where both pausing would be a deadlock.
+     */
+    int no_auto_pause;
+    /**
+     * IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent, 0 to 255. 0: the system's.
+     */
+    int tos;
+    /**
+     * Above this many queued bytes the connection is CONGESTED. 0: 256 KiB.
+     */
+    int64_t high_mark;
+    /**
+     * At or below it the connection is DRAINED. 0: 64 KiB, or a quarter of a smaller high mark.
+     */
+    int64_t low_mark;
+    /**
+     * While more than this waits, sends get ECHOLOOP_EQUEUEFULL. 0: 4 MiB.
+     */
+    int64_t send_cap;
+    /**
+     * Bytes that may be left unread. 0: 1 MiB.
+     */
+    int64_t max_unread;
+    /**
+     * Close when no byte moved in either direction for so long. 0: none.
+     */
+    int64_t idle_timeout_us;
+    /**
+     * Close when the peer takes no byte of a waiting queue for so long. 0: none.
+     */
+    int64_t write_stall_timeout_us;
+    /**
+     * How long a close may take. 0: 10 s.
+     */
+    int64_t close_timeout_us;
+    /**
+     * Close when the peer has sent nothing at all so long after the connection was made. 0: none.
+     */
+    int64_t first_byte_timeout_us;
+    /**
+     * Close, in order, so long after the connection was made, however busy it is. 0: never.
+     */
+    int64_t lifetime_us;
+    /**
+     * How long a closed and flushed connection waits for its peer to finish too. 0: 1 s; negative:
+     * not at all, and a peer that is still sending may then lose what it has not read.
+     */
+    int64_t linger_us;
+    /**
+     * Read at most so many bytes a second; what is beyond stays in the kernel, so TCP slows the
+     * sender down. 0: no bound.
+     */
+    int64_t receive_rate;
+    /**
+     * With receive_rate: so many bytes at once, after a silence. 0: what comes in a second.
+     */
+    int64_t receive_burst;
+    /**
+     * SO_MAX_PACING_RATE, socket(7) (Linux), in bytes a second: the kernel sends no faster. 0: none.
+     */
+    int64_t pacing_rate;
+    /**
+     * SO_KEEPALIVE and TCP_KEEPIDLE, tcp(7): ask a peer that was silent for so long whether it is
+     * there. Rounded up to seconds. 0: never.
+     */
+    int64_t keepalive_us;
+    /**
+     * TCP_KEEPINTVL: time between two such questions. 0: 10 s.
+     */
+    int64_t keepalive_interval_us;
+    /**
+     * TCP_KEEPCNT: questions without an answer after which the connection ends as -ETIMEDOUT. 0: 6.
+     */
+    int64_t keepalive_count;
+    /**
+     * SO_SNDBUF, socket(7), in bytes: what the kernel holds to be sent. 0: the kernel tunes it, for
+     * TCP to megabytes with a peer that does not read.
+     */
+    int64_t send_buffer;
+    /**
+     * SO_RCVBUF, socket(7), in bytes: what the kernel holds to be read. 0: the kernel tunes it.
+     */
+    int64_t recv_buffer;
+    /**
+     * TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet, so
+     * what waits does so in the queue, where the marks see it. 0: all that fits its buffer.
+     */
+    int64_t notsent_lowat;
+} echoloop_conn_options;
+
+/**
+ * A connection that was given away. Start with ECHOLOOP_GIVEN_INIT.
+ *
+ * The bytes are readable until the callback returns in which it was given away, else until the next
+ * call for events on its loop; but no longer than until the next echoloop_give_away() on that loop, or
+ * its free.
+ */
+typedef struct echoloop_given {
+    /**
+     * sizeof(echoloop_given); ECHOLOOP_GIVEN_INIT sets it.
+     */
+    size_t size;
+    /**
+     * The socket, connected, non-blocking and close-on-exec; it is the program's now, to close(2).
+     */
+    int fd;
+    /**
+     * Not 0: echoloop_conn_shutdown_write() was called; what is unsent is the last that the peer is
+     * to get.
+     */
+    int finishing;
+    /**
+     * What was received and not used: it comes before all that is still to be read from fd.
+     */
+    const uint8_t *unread;
+    /**
+     * How many bytes that is.
+     */
+    size_t unread_len;
+    /**
+     * What was sent and not taken by the kernel: it comes before all that is still to be written.
+     */
+    const uint8_t *unsent;
+    /**
+     * How many bytes that is.
+     */
+    size_t unsent_len;
+    /**
+     * What echoloop_conn_set_user() kept.
+     */
+    void *user;
+} echoloop_given;
+
+/**
  * What an event is about beside its connection; which member counts is said at its type.
  */
 typedef union echoloop_event_source {
@@ -721,6 +924,30 @@ typedef struct echoloop_event {
      */
     union echoloop_event_source source;
 } echoloop_event;
+
+/**
+ * Who is at the other end of a Unix socket, as of when it connected or listened. Start with
+ * ECHOLOOP_CREDENTIALS_INIT.
+ */
+typedef struct echoloop_credentials {
+    /**
+     * sizeof(echoloop_credentials); ECHOLOOP_CREDENTIALS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * The process; 0 for one that this process can't see, in another pid namespace. It may have
+     * ended, and its number may be another's, by the time it is looked at.
+     */
+    int64_t pid;
+    /**
+     * The effective user.
+     */
+    uint32_t uid;
+    /**
+     * The effective group.
+     */
+    uint32_t gid;
+} echoloop_credentials;
 
 /**
  * Options of echoloop_new(). Start with ECHOLOOP_OPTIONS_INIT.
@@ -868,116 +1095,6 @@ typedef struct echoloop_counters {
      */
     uint64_t arrivals_lost;
 } echoloop_counters;
-
-/**
- * Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
- * TCP and IP are not for Unix sockets, which go without them.
- */
-typedef struct echoloop_conn_options {
-    /**
-     * sizeof(echoloop_conn_options); ECHOLOOP_CONN_OPTIONS_INIT sets it.
-     */
-    size_t size;
-    /**
-     * Not 0: leave Nagle's algorithm on, tcp(7). By default small sends leave at once; they are
-     * gathered by callback or batch here.
-     */
-    int no_delay_off;
-    /**
-     * Not 0: stay open after the peer has finished sending, until closed here.
-     */
-    int half_open;
-    /**
-     * Not 0: go on reading above the high mark. For two sides that both send a lot before they
-     * read, where both pausing would be a deadlock.
-     */
-    int no_auto_pause;
-    /**
-     * IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent, 0 to 255. 0: the system's.
-     */
-    int tos;
-    /**
-     * Above this many queued bytes the connection is CONGESTED. 0: 256 KiB.
-     */
-    int64_t high_mark;
-    /**
-     * At or below it the connection is DRAINED. 0: 64 KiB, or a quarter of a smaller high mark.
-     */
-    int64_t low_mark;
-    /**
-     * While more than this waits, sends get ECHOLOOP_EQUEUEFULL. 0: 4 MiB.
-     */
-    int64_t send_cap;
-    /**
-     * Bytes that may be left unread. 0: 1 MiB.
-     */
-    int64_t max_unread;
-    /**
-     * Close when no byte moved in either direction for so long. 0: none.
-     */
-    int64_t idle_timeout_us;
-    /**
-     * Close when the peer takes no byte of a waiting queue for so long. 0: none.
-     */
-    int64_t write_stall_timeout_us;
-    /**
-     * How long a close may take. 0: 10 s.
-     */
-    int64_t close_timeout_us;
-    /**
-     * Close when the peer has sent nothing at all so long after the connection was made. 0: none.
-     */
-    int64_t first_byte_timeout_us;
-    /**
-     * Close, in order, so long after the connection was made, however busy it is. 0: never.
-     */
-    int64_t lifetime_us;
-    /**
-     * How long a closed and flushed connection waits for its peer to finish too. 0: 1 s; negative:
-     * not at all, and a peer that is still sending may then lose what it has not read.
-     */
-    int64_t linger_us;
-    /**
-     * Read at most so many bytes a second; what is beyond stays in the kernel, so TCP slows the
-     * sender down. 0: no bound.
-     */
-    int64_t receive_rate;
-    /**
-     * With receive_rate: so many bytes at once, after a silence. 0: what comes in a second.
-     */
-    int64_t receive_burst;
-    /**
-     * SO_MAX_PACING_RATE, socket(7) (Linux), in bytes a second: the kernel sends no faster. 0: none.
-     */
-    int64_t pacing_rate;
-    /**
-     * SO_KEEPALIVE and TCP_KEEPIDLE, tcp(7): ask a peer that was silent for so long whether it is
-     * there. Rounded up to seconds. 0: never.
-     */
-    int64_t keepalive_us;
-    /**
-     * TCP_KEEPINTVL: time between two such questions. 0: 10 s.
-     */
-    int64_t keepalive_interval_us;
-    /**
-     * TCP_KEEPCNT: questions without an answer after which the connection ends as -ETIMEDOUT. 0: 6.
-     */
-    int64_t keepalive_count;
-    /**
-     * SO_SNDBUF, socket(7), in bytes: what the kernel holds to be sent. 0: the kernel tunes it, for
-     * TCP to megabytes with a peer that does not read.
-     */
-    int64_t send_buffer;
-    /**
-     * SO_RCVBUF, socket(7), in bytes: what the kernel holds to be read. 0: the kernel tunes it.
-     */
-    int64_t recv_buffer;
-    /**
-     * TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet, so
-     * what waits does so in the queue, where the marks see it. 0: all that fits its buffer.
-     */
-    int64_t notsent_lowat;
-} echoloop_conn_options;
 
 /**
  * Options of echoloop_listen(). Start with ECHOLOOP_LISTEN_OPTIONS_INIT.
@@ -1223,6 +1340,20 @@ typedef struct echoloop_hooks {
      */
     void (*on_event)(void *user, const struct echoloop_event *event);
 } echoloop_hooks;
+
+/**
+ * A descriptor that was there when the process started.
+ */
+typedef struct echoloop_inherited_fd {
+    /**
+     * The descriptor, close-on-exec and non-blocking; it is the program's now.
+     */
+    int fd;
+    /**
+     * Its name, FileDescriptorName= in systemd.socket(5); "unknown" if it has none.
+     */
+    char name[ECHOLOOP_FD_NAME_MAX];
+} echoloop_inherited_fd;
 
 /**
  * How often something took how long. Quantiles are at most 12.5% too long, and 0 where nothing was
@@ -1481,6 +1612,49 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * Takes over a connected stream socket, TCP or Unix, that was made elsewhere: accepted by another
+ * library, inherited, or one end of a socketpair(2). options may be NULL. It is made non-blocking and
+ * close-on-exec. Its first event is on_open with a NULL listener, or ADOPTED; then it is a connection
+ * as any other. What the kernel holds for it already is read as if it arrived now.
+ *
+ * On success fd is the loop's; after an error it is still open, and the caller's. fd must be the
+ * program's own, not one that another loop or library has. Errors: -EBADF, -ENOTSOCK; -ENOTCONN for
+ * one that is not connected, or no longer; ECHOLOOP_EINVAL for one that is no stream socket, or
+ * listens; -EEXIST for one that this loop has already; the system's for an option that it refuses.
+ */
+int echoloop_adopt(struct echoloop *loop,
+                   int fd,
+                   const struct echoloop_conn_options *options,
+                   struct echoloop_conn **out);
+
+/**
+ * Gives a connection to the caller: it leaves its loop and is not shut down, and the peer notices
+ * nothing. What is queued is offered to the kernel once more; *out has the rest, and the descriptor
+ * (out->size must be set). The connection still ends with its CLOSED, as ECHOLOOP_CLOSE_GIVEN_AWAY.
+ *
+ * Data in hand, of on_data or of a batch, counts as used: put back what is to go along, by
+ * echoloop_conn_unread(), before this call; on_data then returns len.
+ *
+ * Errors: ECHOLOOP_ECLOSING for one that is closing or dead; ECHOLOOP_EINVAL for one that is still
+ * connecting, or piped; ECHOLOOP_ENOMEM. Then nothing has changed.
+ */
+int echoloop_give_away(struct echoloop_conn *conn, struct echoloop_given *out);
+
+/**
+ * Hands a connection to the loop of a remote, which may run on another thread. It travels in order
+ * with what is posted there, together with its options, its user pointer and all bytes on their way
+ * (for data in hand see echoloop_give_away()).
+ * There it begins, under another handle, with on_open (listener NULL) or ADOPTED; what was unread is
+ * offered again, what was unsent is sent first, an end of stream is told again. A pause does not
+ * travel. Here it ends with CLOSED, as ECHOLOOP_CLOSE_GIVEN_AWAY.
+ *
+ * Errors: as echoloop_give_away(); ECHOLOOP_ECLOSED when the other loop is gone,
+ * ECHOLOOP_EQUEUEFULL when post_capacity words wait there. Then the connection stays here, intact.
+ */
+int echoloop_hand_over(struct echoloop_conn *conn,
+                       struct echoloop_remote *remote);
+
+/**
  * Waits until something happens, at most timeout_us (0: not at all, negative: for ever), and
  * fills events. Returns how many there are; 0 after the timeout, and early when a signal came or
  * echoloop_remote_wake() was called, or now and then when nothing came of a wake-up: simply call
@@ -1598,6 +1772,92 @@ int echoloop_conn_set_idle_timeout(struct echoloop_conn *conn, int64_t timeout_u
 int echoloop_conn_set_write_stall_timeout(struct echoloop_conn *conn, int64_t timeout_us);
 
 /**
+ * How a connection came to its loop: returns ECHOLOOP_ORIGIN_... and, where out_listener is not
+ * NULL, writes to it the listener that accepted the connection, which may be closed by now, or NULL.
+ */
+int echoloop_conn_origin(struct echoloop_conn *conn,
+                         struct echoloop_listener **out_listener);
+
+/**
+ * Fills *out with who is at the other end of a Unix socket; out->size must be set. Errors:
+ * -EOPNOTSUPP for other sockets, -ENOSYS where the system has no SO_PEERCRED, -EBADF once the
+ * connection is dead, or while it is not made yet.
+ */
+int echoloop_conn_peer_credentials(struct echoloop_conn *conn, struct echoloop_credentials *out);
+
+/**
+ * Writes the text of what was asked for to buf: of a connect by name the name and port, until the
+ * callback of its CONNECTED or CLOSED returns; otherwise the peer's address. Returns its length
+ * without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not.
+ */
+int echoloop_conn_target(struct echoloop_conn *conn,
+                         char *buf,
+                         size_t capacity);
+
+/**
+ * How many addresses a connect by name has tried so far, for echoloop_conn_attempt(); 0 once the
+ * callback of its CONNECTED or CLOSED has returned. A connect to an address tries just that, and
+ * has 0, unless it had to wait.
+ */
+int echoloop_conn_attempts(struct echoloop_conn *conn);
+
+/**
+ * Writes the address that was tried as number i, from 0, to buf, as echoloop_conn_peer_addr() does,
+ * and, where status is not NULL, the error with which it failed to *status: 0 for the one that won,
+ * and for those that had no answer when another won. ECHOLOOP_EINVAL if there were fewer.
+ */
+int echoloop_conn_attempt(struct echoloop_conn *conn,
+                          size_t i,
+                          char *buf,
+                          size_t capacity,
+                          int *status);
+
+/**
+ * Whether echoloop_conn_send() may still succeed: 1, or 0 for a connection that is closing or dead
+ * or has shut down its writing side.
+ */
+int echoloop_conn_may_send(struct echoloop_conn *conn);
+
+/**
+ * Sets how long the connection may live, counted from when it was made: it is then closed in order,
+ * however busy it is; in the next turn if that time is over. 0 or negative: for ever.
+ */
+int echoloop_conn_set_lifetime(struct echoloop_conn *conn, int64_t lifetime_us);
+
+/**
+ * Bounds what is read: so many bytes a second and, after a silence, burst at once (0: those of a
+ * second). What is beyond stays in the kernel, so TCP slows the sender down. A bytes_per_second of 0
+ * or negative: no bound.
+ */
+int echoloop_conn_set_receive_rate(struct echoloop_conn *conn,
+                                   int64_t bytes_per_second,
+                                   int64_t burst);
+
+/**
+ * Switches TCP_NODELAY, tcp(7), on (not 0) or off (0). Errors: -EOPNOTSUPP on a Unix socket; -EBADF
+ * while there is no socket: once the connection is dead, and as long as it is being made by name.
+ */
+int echoloop_conn_set_no_delay(struct echoloop_conn *conn, int on);
+
+/**
+ * Sets SO_KEEPALIVE, socket(7), with the times and count of echoloop_conn_options: keepalive_us (0 or
+ * negative: off), keepalive_interval_us (0: 10 s), keepalive_count (0: 6). Errors: as
+ * echoloop_conn_set_no_delay(); -EINVAL for what Linux does not take: above 32,767 s, or more than
+ * 127 questions.
+ */
+int echoloop_conn_set_keepalive(struct echoloop_conn *conn,
+                                int64_t idle_us,
+                                int64_t interval_us,
+                                int64_t count);
+
+/**
+ * Sets TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet.
+ * 0 or negative: all that fits its buffer. Errors: as echoloop_conn_set_no_delay().
+ */
+int echoloop_conn_set_notsent_lowat(struct echoloop_conn *conn,
+                                    int64_t bytes);
+
+/**
  * The full text of this thread's last failure: operation, address, text, name. Empty when nothing
  * has failed yet. The buffer belongs to the thread: valid until the thread ends, overwritten by
  * the next failure.
@@ -1659,9 +1919,11 @@ int64_t echoloop_now_us(struct echoloop *loop);
 int echoloop_counters_get(struct echoloop *loop, struct echoloop_counters *out);
 
 /**
- * Listens on addr, "127.0.0.1:7007" or "[::]:7007"; port 0 lets the system choose, and
- * echoloop_listener_addr() tells. options may be NULL. Connections that come are told by on_open
- * or OPENED. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EMFILE, ECHOLOOP_EINVAL.
+ * Listens on addr, "127.0.0.1:7007", "[::]:7007", "unix:/run/x.sock" or "unix:@name"; port 0 lets the
+ * system choose, and echoloop_listener_addr() tells. options may be NULL. Connections that come are
+ * told by on_open or OPENED. The file of a Unix socket is made here, in the place of one that a dead
+ * server has left, and removed when the listener ends. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL,
+ * -EMFILE, -ENOENT, -ENAMETOOLONG, ECHOLOOP_EINVAL.
  */
 int echoloop_listen(struct echoloop *loop,
                     const char *addr,
@@ -1669,16 +1931,32 @@ int echoloop_listen(struct echoloop *loop,
                     struct echoloop_listener **out);
 
 /**
- * Starts to connect to addr. options may be NULL. The answer is one event: on_open or CONNECTED,
- * or on_close or CLOSED with the reason. Sends are taken at once and leave when the connection is
- * made. Without a free descriptor or port it waits for one, within its deadline. Errors are only
- * those of this machine that do not pass, such as -EADDRINUSE for the local address; that the peer
- * refuses is the reason of CLOSED, even when it is known at once.
+ * Starts to connect to addr: an address as echoloop_listen() has it, or a name and a port,
+ * "example.org:80". options may be NULL. The answer is one event: on_open or CONNECTED, or on_close
+ * or CLOSED with the reason. Sends are taken at once and leave when the connection is made.
+ *
+ * A name is resolved on another thread. Its addresses are tried one beside the other (RFC 8305)
+ * until one connection is made; echoloop_conn_attempt() tells which. If none is, the reason is the
+ * most telling error. A name that can't be resolved is a reason below ECHOLOOP_RESOLVER_BASE.
+ *
+ * Without a free descriptor or port it waits for one, within its deadline. Errors are only those of
+ * this machine that do not pass, such as -EADDRINUSE for the local address; that the peer refuses, or
+ * that there is no such Unix socket (-ENOENT), is the reason of CLOSED, even when it is known at
+ * once.
  */
 int echoloop_connect(struct echoloop *loop,
                      const char *addr,
                      const struct echoloop_connect_options *options,
                      struct echoloop_conn **out);
+
+/**
+ * Closes all listeners and all connections, as echoloop_conn_close() does, as
+ * ECHOLOOP_CLOSE_SHUT_DOWN, with deadline_us in place of each one's close_timeout_us (negative: as
+ * long as they take). Timers, watches and UDP sockets go on. Run or poll until the last CLOSED:
+ * echoloop_counters_get() tells how many connections there are. One that comes later, or was handed
+ * over and not told yet, is not closed by this.
+ */
+int echoloop_shut_down(struct echoloop *loop, int64_t deadline_us);
 
 /**
  * How many handles of all kinds the process has: loops and servers (a server and its loop count
@@ -1758,6 +2036,21 @@ int echoloop_has(const char *feature);
 int echoloop_after_fork(struct echoloop *loop);
 
 /**
+ * Hands out the descriptors that a service manager passed to this process: 3 and those after it, as
+ * LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say (sd_listen_fds(3)). Fills fds with at most capacity of
+ * them and returns how many; call again until it returns 0. Each is handed out once, and is the
+ * program's to adopt (echoloop_adopt_listener()) or to close. They may be other things than listeners,
+ * as the service's units say.
+ *
+ * 0 when nothing was passed, or it was for another process. Call it first thing, on any thread: a
+ * descriptor that the program opened itself would be taken for inherited where the variables lie.
+ * Errors: ECHOLOOP_EINVAL for variables that are no numbers, -EBADF for a descriptor that is not open;
+ * then none is taken, changed or closed, and the next call answers the same.
+ */
+int echoloop_inherited(struct echoloop_inherited_fd *fds,
+                       size_t capacity);
+
+/**
  * Writes the text of the address a listener listens on to buf, with the port that the system
  * chose, and returns its length without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice;
  * ECHOLOOP_EINVAL if capacity does not.
@@ -1768,6 +2061,30 @@ int echoloop_listener_addr(struct echoloop_listener *listener, char *buf, size_t
  * Stops listening. Connections that were accepted stay.
  */
 int echoloop_listener_close(struct echoloop_listener *listener);
+
+/**
+ * Listens on a socket that listens already, TCP or Unix: one of echoloop_inherited(), say, or a
+ * duplicate by echoloop_listener_share(). options may be NULL; of them those count that are not of the
+ * socket's making: conn, defer_accept_us, fast_open. Who waits in its backlog is accepted. A Unix
+ * socket's file is never removed.
+ *
+ * On success fd is the loop's; after an error it is still open, and the caller's (it may be
+ * non-blocking by then). fd must be the program's own, not one that another loop or library has.
+ * Errors: -EBADF, -ENOTSOCK, -EMFILE; ECHOLOOP_EINVAL for one that is no stream socket, or does not
+ * listen; the system's for an option that it refuses; ECHOLOOP_ECLOSING for a server that drains.
+ */
+int echoloop_adopt_listener(struct echoloop *loop,
+                            int fd,
+                            const struct echoloop_listen_options *options,
+                            struct echoloop_listener **out);
+
+/**
+ * Returns a duplicate of a listener's socket, close-on-exec, for another process or loop to listen on
+ * (echoloop_adopt_listener()); it is the caller's. The listener goes on here until it is closed; then
+ * who knocks is the other's, and nobody is turned away. A Unix socket's file is removed at the close
+ * only if nobody else has the socket. Errors: -EMFILE.
+ */
+int echoloop_listener_share(struct echoloop_listener *listener);
 
 /**
  * Fills *out with where the loop's time went; out->size must be set. Unlike all other times, these
@@ -1848,6 +2165,35 @@ int echoloop_select(int *readers,
                     int *exceptional,
                     size_t n_exceptional,
                     int64_t timeout_us);
+
+/**
+ * Pipes two connections of one loop: what each receives is sent to the other, until both have
+ * ended. What is unread goes first, also what the on_data in which this is called leaves. Either may
+ * still be connecting; what comes for it waits.
+ *
+ * A side is read from only while less than the other's high_mark waits there. An end of stream is
+ * carried on as a half-close, whatever half_open says; when both sides have ended and all is flushed,
+ * both close, as ECHOLOOP_CLOSE_PEER_FINISHED. An abort of one side resets the other; a missed
+ * deadline, a close or a failed connect closes the other in order (ECHOLOOP_CLOSE_CLOSED_HERE, or
+ * _SHUT_DOWN). A reset or an error of one side resets the other, after what that side had sent
+ * before.
+ *
+ * Of the two only OPENED, CONNECTED and CLOSED are told. Sends, shutdown_write, unread, give_away and
+ * hand_over are refused with ECHOLOOP_EINVAL until echoloop_unpipe(). Errors: ECHOLOOP_EBADHANDLE,
+ * also for two of different loops (echoloop_hand_over() brings them together); ECHOLOOP_ECLOSING when
+ * one is closing or has finished sending; ECHOLOOP_EINVAL for a connection and itself, or one that is
+ * piped already; ECHOLOOP_ENOMEM.
+ */
+int echoloop_pipe(struct echoloop_conn *a,
+                  struct echoloop_conn *b);
+
+/**
+ * Ends the piping of a connection and the one it is piped with; both live on, and their events are
+ * told again. What was received and not sent on is offered as data; an end of stream that came
+ * meanwhile is told, although it was carried to the other side. Errors: ECHOLOOP_EINVAL for one that
+ * is not piped, or no longer, because one of the two is closing.
+ */
+int echoloop_unpipe(struct echoloop_conn *conn);
 
 /**
  * Makes a remote, on the loop's thread; it may then be used and freed on any thread, also after

@@ -7,7 +7,7 @@
 use std::ffi::c_int;
 use std::ptr;
 
-use echoloop_core::{Event, EventLoop, Kind};
+use echoloop_core::{ConnId, Event, EventLoop, Kind};
 use echoloop_server::{Server, ServerEvent};
 
 use crate::convert::convert;
@@ -19,9 +19,9 @@ use crate::registry::{self, LoopCell};
 use crate::take::take;
 use crate::{
     ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, ECHOLOOP_EVENT_CLOSED,
-    ECHOLOOP_EVENT_DATA, ECHOLOOP_EVENT_DATAGRAMS, ECHOLOOP_EVENT_END_OF_STREAM,
-    ECHOLOOP_EVENT_REFUSED, ECHOLOOP_EVENT_RESOLVED, ECHOLOOP_EVENT_STOP, ECHOLOOP_EVENT_TIMER,
-    ECHOLOOP_EVENT_WATCH_DEAD, echoloop, echoloop_event,
+    ECHOLOOP_EVENT_CONNECTED, ECHOLOOP_EVENT_DATA, ECHOLOOP_EVENT_DATAGRAMS,
+    ECHOLOOP_EVENT_END_OF_STREAM, ECHOLOOP_EVENT_REFUSED, ECHOLOOP_EVENT_RESOLVED,
+    ECHOLOOP_EVENT_STOP, ECHOLOOP_EVENT_TIMER, ECHOLOOP_EVENT_WATCH_DEAD, echoloop, echoloop_event,
 };
 
 /// Reads up to this size are copied.
@@ -158,7 +158,7 @@ impl Filling<'_> {
             return false;
         };
         self.push(event);
-        ends_batch(event.r#type)
+        ends_batch(event.r#type) || event.r#type == ECHOLOOP_EVENT_CONNECTED && raced(el, &event)
     }
 
     #[inline]
@@ -168,6 +168,12 @@ impl Filling<'_> {
         unsafe { self.events.add(self.n).write(event) };
         self.n += 1;
     }
+}
+
+/// Whether the addresses that a connect has tried are still to be asked for.
+fn raced(el: &mut EventLoop, connected: &echoloop_event) -> bool {
+    let conn = el.conn(ConnId::from_raw(raw(connected.conn)));
+    conn.is_ok_and(|view| !view.attempts().is_empty())
 }
 
 /// Whether the core lets something go with the event after this one that its handler may want: the

@@ -18,7 +18,8 @@ use crate::{
 
 /// A listener accepted conn; source.listener.
 pub const ECHOLOOP_EVENT_OPENED: u32 = 1;
-/// A connection that echoloop_connect() asked for is made.
+/// A connection that echoloop_connect() asked for is made. Of a connect by name it is the last event of
+/// its batch, so that echoloop_conn_attempt() can be asked.
 pub const ECHOLOOP_EVENT_CONNECTED: u32 = 2;
 /// Bytes arrived: data, len.
 pub const ECHOLOOP_EVENT_DATA: u32 = 3;

@@ -2,16 +2,18 @@
 
 use std::ffi::{c_char, c_int};
 use std::ptr;
+use std::time::Duration;
 
 use echoloop_core::Kind;
 use echoloop_server::Server;
 
+use crate::addr::target;
 use crate::callbacks::call_own;
 use crate::detail::{Refused, returned};
 use crate::guard::{lend_server, occupy, occupy_cell};
 use crate::handle::{handle, raw};
 use crate::options::timeout;
-use crate::pointer::{address, check_out, check_sized, read_sized, write, write_sized};
+use crate::pointer::{check_out, check_sized, read_sized, write, write_sized};
 use crate::{
     echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_event,
     echoloop_listen_options, echoloop_listener, echoloop_options, nested, own, registry, remote,
@@ -94,9 +96,11 @@ pub unsafe extern "C" fn echoloop_counters_get(
     }))
 }
 
-/// Listens on addr, "127.0.0.1:7007" or "[::]:7007"; port 0 lets the system choose, and
-/// echoloop_listener_addr() tells. options may be NULL. Connections that come are told by on_open
-/// or OPENED. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EMFILE, ECHOLOOP_EINVAL.
+/// Listens on addr, "127.0.0.1:7007", "[::]:7007", "unix:/run/x.sock" or "unix:@name"; port 0 lets the
+/// system choose, and echoloop_listener_addr() tells. options may be NULL. Connections that come are
+/// told by on_open or OPENED. The file of a Unix socket is made here, in the place of one that a dead
+/// server has left, and removed when the listener ends. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL,
+/// -EMFILE, -ENOENT, -ENAMETOOLONG, ECHOLOOP_EINVAL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn echoloop_listen(
     r#loop: *mut echoloop,
@@ -106,7 +110,7 @@ pub unsafe extern "C" fn echoloop_listen(
 ) -> c_int {
     returned(check_out("listen", out).and_then(|()| {
         // SAFETY: header, "Pointers": NULL, or a string with an end mark.
-        let addr = unsafe { address("listen", addr) }?;
+        let addr = unsafe { crate::addr::addr("listen", addr) }?;
         // SAFETY: header, "Structs": NULL, or readable for its size.
         let options = unsafe { read_sized("listen", options) }?.unwrap_or_default();
         // SAFETY: header, "Pointers".
@@ -120,11 +124,18 @@ pub unsafe extern "C" fn echoloop_listen(
     }))
 }
 
-/// Starts to connect to addr. options may be NULL. The answer is one event: on_open or CONNECTED,
-/// or on_close or CLOSED with the reason. Sends are taken at once and leave when the connection is
-/// made. Without a free descriptor or port it waits for one, within its deadline. Errors are only
-/// those of this machine that do not pass, such as -EADDRINUSE for the local address; that the peer
-/// refuses is the reason of CLOSED, even when it is known at once.
+/// Starts to connect to addr: an address as echoloop_listen() has it, or a name and a port,
+/// "example.org:80". options may be NULL. The answer is one event: on_open or CONNECTED, or on_close
+/// or CLOSED with the reason. Sends are taken at once and leave when the connection is made.
+///
+/// A name is resolved on another thread. Its addresses are tried one beside the other (RFC 8305)
+/// until one connection is made; echoloop_conn_attempt() tells which. If none is, the reason is the
+/// most telling error. A name that can't be resolved is a reason below ECHOLOOP_RESOLVER_BASE.
+///
+/// Without a free descriptor or port it waits for one, within its deadline. Errors are only those of
+/// this machine that do not pass, such as -EADDRINUSE for the local address; that the peer refuses, or
+/// that there is no such Unix socket (-ENOENT), is the reason of CLOSED, even when it is known at
+/// once.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn echoloop_connect(
     r#loop: *mut echoloop,
@@ -134,7 +145,7 @@ pub unsafe extern "C" fn echoloop_connect(
 ) -> c_int {
     returned(check_out("connect", out).and_then(|()| {
         // SAFETY: header, "Pointers": NULL, or a string with an end mark.
-        let addr = unsafe { address("connect", addr) }?;
+        let target = unsafe { target("connect", addr) }?;
         // SAFETY: header, "Structs": NULL, or readable for its size.
         let options = unsafe { read_sized("connect", options) }?.unwrap_or_default();
         // SAFETY: header, "Pointers".
@@ -143,12 +154,31 @@ pub unsafe extern "C" fn echoloop_connect(
             if server.is_draining() {
                 return Err(Refused::new("connect", crate::ECHOLOOP_ECLOSING));
             }
-            Ok(server.event_loop().connect(addr, &options)?)
+            Ok(server.event_loop().connect(target, &options)?)
         })?;
         // SAFETY: header, "Pointers": out is writable for a handle; it is not NULL.
         unsafe { write(out, handle(conn.to_raw())) };
         Ok(0)
     }))
+}
+
+/// Closes all listeners and all connections, as echoloop_conn_close() does, as
+/// ECHOLOOP_CLOSE_SHUT_DOWN, with deadline_us in place of each one's close_timeout_us (negative: as
+/// long as they take). Timers, watches and UDP sockets go on. Run or poll until the last CLOSED:
+/// echoloop_counters_get() tells how many connections there are. One that comes later, or was handed
+/// over and not told yet, is not closed by this.
+#[unsafe(no_mangle)]
+pub extern "C" fn echoloop_shut_down(r#loop: *mut echoloop, deadline_us: i64) -> c_int {
+    returned(lend_server(
+        "shut down",
+        raw(r#loop),
+        Kind::Loop,
+        |server| {
+            let deadline = timeout(deadline_us).unwrap_or(Duration::MAX);
+            server.event_loop().shut_down(deadline);
+            Ok(0)
+        },
+    ))
 }
 
 /// How many handles of all kinds the process has: loops and servers (a server and its loop count

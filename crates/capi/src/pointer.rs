@@ -10,16 +10,14 @@ use std::{ptr, slice};
 
 use echoloop_core::Addr;
 
+use crate::addr::AddrText;
 use crate::detail::Refused;
-use crate::text::FixedText;
 use crate::{
     ECHOLOOP_EINVAL, ECHOLOOP_ENULL, echoloop_conn_options, echoloop_connect_options,
-    echoloop_counters, echoloop_hooks, echoloop_listen_options, echoloop_metrics, echoloop_options,
-    echoloop_report, echoloop_server_counters, echoloop_server_options, echoloop_watch_options,
+    echoloop_counters, echoloop_credentials, echoloop_given, echoloop_hooks,
+    echoloop_listen_options, echoloop_metrics, echoloop_options, echoloop_report,
+    echoloop_server_counters, echoloop_server_options, echoloop_watch_options,
 };
-
-/// Bytes that always suffice for the text of an address, its end mark included.
-pub const ECHOLOOP_ADDR_MAX: usize = 64;
 
 /// Addresses, names and paths of sockets are shorter.
 const LONGEST_TEXT: usize = 4096;
@@ -59,6 +57,8 @@ sized!(
     echoloop_report,
     echoloop_watch_options,
     echoloop_metrics,
+    echoloop_credentials,
+    echoloop_given,
 );
 
 /// Reads a sized struct; `None` for NULL. One from an older header is filled up with zeros; one
@@ -192,7 +192,10 @@ pub(crate) unsafe fn string(
 /// # Safety
 ///
 /// `text` is a string with an end mark, which nobody writes for `'a`.
-unsafe fn c_text<'a>(operation: &'static str, text: *const c_char) -> Result<&'a CStr, Refused> {
+pub(crate) unsafe fn c_text<'a>(
+    operation: &'static str,
+    text: *const c_char,
+) -> Result<&'a CStr, Refused> {
     // SAFETY: the caller's.
     let text = unsafe { CStr::from_ptr(text) };
     if text.count_bytes() <= LONGEST_TEXT {
@@ -239,11 +242,25 @@ pub(crate) unsafe fn write_address(
     buf: *mut c_char,
     capacity: usize,
 ) -> Result<i32, Refused> {
+    // SAFETY: the caller's.
+    unsafe { write_text(operation, AddrText::of(addr).with_end(), buf, capacity) }
+}
+
+/// Writes a text of at most [`ECHOLOOP_ADDR_MAX`](crate::ECHOLOOP_ADDR_MAX) bytes, its end mark
+/// among them; the length without it.
+///
+/// # Safety
+///
+/// `buf` is NULL or writable for `capacity` bytes.
+pub(crate) unsafe fn write_text(
+    operation: &'static str,
+    bytes: &[u8],
+    buf: *mut c_char,
+    capacity: usize,
+) -> Result<i32, Refused> {
     if buf.is_null() {
         return Err(Refused::new(operation, ECHOLOOP_ENULL));
     }
-    let text = FixedText::<ECHOLOOP_ADDR_MAX>::of(format_args!("{addr}"));
-    let bytes = text.with_end();
     if bytes.len() > capacity {
         let why = format_args!("the buffer is too small; ECHOLOOP_ADDR_MAX bytes always suffice");
         return Err(Refused::because(operation, ECHOLOOP_EINVAL, why));

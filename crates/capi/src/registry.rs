@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard};
 use echoloop_core::{Kind, LoopId, MAX_LOOPS, Remote};
 use echoloop_server::Server;
 
+use crate::adopt::Given;
 use crate::batch::Batch;
 use crate::detail::Refused;
 use crate::own::Owned;
@@ -54,6 +55,8 @@ pub(crate) struct LoopCell {
     pub(crate) datagrams: RefCell<Vec<echoloop_datagram>>,
     /// What timers, watches and lookups have of their own.
     pub(crate) own: RefCell<Owned>,
+    /// The bytes of the last connection that was given away.
+    pub(crate) given: RefCell<Given>,
 }
 
 /// Where a loop is and whose; apart from the rest, to be found with a shift.
@@ -256,6 +259,7 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
         batch: RefCell::default(),
         datagrams: RefCell::default(),
         own: RefCell::default(),
+        given: RefCell::default(),
     });
     let entry = &ENTRIES[index];
     *published(entry) = Some(Published {
@@ -349,6 +353,7 @@ pub(crate) fn note_turn(cell: &LoopCell, live: usize) {
     let index = cell.index;
     let entry = &ENTRIES[index];
     entry.live.store(live as i64, Relaxed);
+    cell.given.borrow_mut().forget();
     if PLACES[index].owner.load(Relaxed) & FREE_ASKED != 0 {
         accept_free(cell);
     }

@@ -80,11 +80,22 @@ fn with(
     remote: *mut echoloop_remote,
     act: impl FnOnce(&Remote) -> Result<(), Error>,
 ) -> c_int {
-    returned(match REMOTES.get(raw(remote)) {
+    returned(find(operation, remote).and_then(|remote| {
+        act(&remote)?;
+        Ok(0)
+    }))
+}
+
+/// The remote behind a handle, copied out of the table.
+pub(crate) fn find(
+    operation: &'static str,
+    remote: *mut echoloop_remote,
+) -> Result<Remote, Refused> {
+    match REMOTES.get(raw(remote)) {
         Some(_) if registry::is_of_parent(raw(remote)) => {
             Err(Refused::new(operation, ECHOLOOP_EFORKED))
         }
-        Some(remote) => act(&remote).map(|()| 0).map_err(Refused::from),
+        Some(remote) => Ok(remote),
         None => Err(Refused::new(operation, ECHOLOOP_EBADHANDLE)),
-    })
+    }
 }

@@ -12,7 +12,7 @@ use crate::event_loop::make;
 use crate::guard::{lend_server, occupy};
 use crate::handle::{handle, raw};
 use crate::options::time;
-use crate::pointer::{address, check_sized, read_sized, write, write_address, write_sized};
+use crate::pointer::{check_sized, read_sized, write, write_address, write_sized};
 use crate::registry::{self, LoopCell};
 use crate::{
     ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, echoloop, echoloop_hooks, echoloop_listen_options,
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn echoloop_server_listen(
     out: *mut *mut echoloop_listener,
 ) -> c_int {
     // SAFETY: header, "Pointers": NULL, or a string with an end mark.
-    let addr = unsafe { address("listen", addr) };
+    let addr = unsafe { crate::addr::addr("listen", addr) };
     returned(addr.and_then(|addr| {
         // SAFETY: header, "Structs": NULL, or readable for its size.
         let options = unsafe { read_sized("listen", options) }?;

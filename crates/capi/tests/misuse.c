@@ -38,6 +38,8 @@ static void all_conn(echoloop_conn *conn, int code)
 {
     void *user;
     char text[ECHOLOOP_ADDR_MAX];
+    echoloop_credentials peer = ECHOLOOP_CREDENTIALS_INIT;
+    echoloop_given given = ECHOLOOP_GIVEN_INIT;
     GETS(echoloop_conn_send(conn, "x", 1), code);
     GETS(echoloop_conn_unread(conn, "x", 1), code);
     GETS(echoloop_conn_flush(conn), code);
@@ -54,12 +56,29 @@ static void all_conn(echoloop_conn *conn, int code)
     GETS(echoloop_conn_set_auto_pause(conn, 1), code);
     GETS(echoloop_conn_set_idle_timeout(conn, 1), code);
     GETS(echoloop_conn_set_write_stall_timeout(conn, 1), code);
+    GETS(echoloop_conn_set_lifetime(conn, 1), code);
+    GETS(echoloop_conn_set_receive_rate(conn, 1, 1), code);
+    GETS(echoloop_conn_set_no_delay(conn, 1), code);
+    GETS(echoloop_conn_set_keepalive(conn, 1, 1, 1), code);
+    GETS(echoloop_conn_set_notsent_lowat(conn, 1), code);
+    GETS(echoloop_conn_origin(conn, NULL), code);
+    GETS(echoloop_conn_peer_credentials(conn, &peer), code);
+    GETS(echoloop_conn_target(conn, text, sizeof text), code);
+    GETS(echoloop_conn_attempts(conn), code);
+    GETS(echoloop_conn_attempt(conn, 0, text, sizeof text, NULL), code);
+    GETS(echoloop_conn_may_send(conn), code);
+    GETS(echoloop_pipe(conn, conn), code);
+    GETS(echoloop_unpipe(conn), code);
+    GETS(echoloop_hand_over(conn, NULL), code);
+    GETS(echoloop_give_away(conn, &given), code);
+    CHECK(given.fd == -1);
 }
 
 static void all_listener(echoloop_listener *listener, int code)
 {
     char text[ECHOLOOP_ADDR_MAX];
     GETS(echoloop_listener_addr(listener, text, sizeof text), code);
+    GETS(echoloop_listener_share(listener), code);
     GETS(echoloop_listener_close(listener), code);
 }
 
@@ -126,6 +145,9 @@ static void all_loop(echoloop *loop, int code)
     GETS(echoloop_dump(loop, text, sizeof text), code);
     GETS(echoloop_listen(loop, "127.0.0.1:0", NULL, &listener), code);
     GETS(echoloop_connect(loop, "127.0.0.1:1", NULL, &conn), code);
+    GETS(echoloop_adopt(loop, 0, NULL, &conn), code);
+    GETS(echoloop_adopt_listener(loop, 0, NULL, &listener), code);
+    GETS(echoloop_shut_down(loop, 0), code);
     GETS(echoloop_timer_new(loop, 1, 0, NULL, &timer), code);
     GETS(echoloop_remote_new(loop, &remote), code);
     GETS(echoloop_watch_new(loop, 0, ECHOLOOP_READABLE, NULL, NULL, &watch), code);
@@ -351,6 +373,18 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     GETS(echoloop_server_counters_get(w.server, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_server_inherit(w.server, -1), -EBADF);
     GETS(echoloop_server_addr(w.server, 99, w.addr, sizeof w.addr), ECHOLOOP_EINVAL);
+    GETS(echoloop_conn_target(w.client, NULL, 64), ECHOLOOP_ENULL);
+    GETS(echoloop_conn_attempt(w.client, 0, NULL, 64, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_conn_peer_credentials(w.client, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_give_away(w.client, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_adopt(w.loop, 0, NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_adopt(w.loop, -1, NULL, &w.accepted), -EBADF);
+    GETS(echoloop_adopt_listener(w.loop, 0, NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_adopt_listener(w.loop, -1, NULL, &listener), -EBADF);
+    GETS(echoloop_inherited(NULL, 0), 0);
+    GETS(echoloop_inherited(NULL, 1), ECHOLOOP_ENULL);
+    GETS(echoloop_pipe(w.client, NULL), ECHOLOOP_EBADHANDLE);
+    GETS(echoloop_hand_over(w.accepted, NULL), ECHOLOOP_EBADHANDLE);
     GETS(echoloop_conn_send(w.client, NULL, 1), ECHOLOOP_ENULL);
     GETS(echoloop_conn_unread(w.client, NULL, 1), ECHOLOOP_ENULL);
     GETS(echoloop_conn_send(w.client, NULL, 0), 0);

@@ -131,7 +131,7 @@ class Close(enum.IntEnum):
     GIVEN_AWAY = 13
 
 
-ADDR_MAX = 64
+ADDR_MAX = 448
 
 #: ``echoloop_event``: type, status, conn, user, data, len, source.
 EVENT_FIELDS = (

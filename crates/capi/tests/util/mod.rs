@@ -5,6 +5,8 @@
     reason = "every test program uses its own part of this"
 )]
 
+pub mod faces;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
