@@ -1,5 +1,7 @@
 //! `echoloop/adapters/libpq.h` against libpq itself and a PostgreSQL server.
 
+use std::net::TcpListener;
+
 use echoloop_tests::Process;
 use echoloop_tests::adapters::{Adapter, LIMIT, succeeds};
 use echoloop_tests::patience::{PATIENCE, until};
@@ -66,6 +68,18 @@ fn a_connection_may_be_closed_or_reset_in_each_callback() {
     for scenario in ["closed", "reset"] {
         LIBPQ.plays(scenario, &[&server.conninfo()]);
     }
+}
+
+#[test]
+fn a_host_that_refuses_is_followed_by_the_next_on_a_new_socket() {
+    let Some(server) = Postgres::start() else {
+        return;
+    };
+    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = free.local_addr().expect("a bound socket").port();
+    drop(free);
+    let conninfo = server.conninfo().replacen("host=", "host=127.0.0.1,", 1);
+    LIBPQ.plays("results", &[&format!("{conninfo} port={port},5432")]);
 }
 
 #[test]
