@@ -12,7 +12,8 @@
  * handle and no descriptor more than before, every byte must have come once and in its place, and
  * every timer and post once, save on connections that were told to have ended for want of memory.
  *
- *     oom all|STEP [MODE [N]]   prints the table; STEP: only each STEPth n after the first hundred
+ *     oom all|STEP [MODE [N]]   prints the table; STEP: only each STEPth n after the first forty
+ *     oom real                  a process that may have no more memory (needs no fault of ours)
  */
 #include <echoloop.h>
 
@@ -23,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -128,6 +130,7 @@ static struct shared {
         if (!(condition)) { \
             snprintf(shared->wrong, sizeof shared->wrong, "line %d: %s (%s)", __LINE__, \
                      #condition, echoloop_last_error()); \
+            (void)!write(2, shared->wrong, strlen(shared->wrong)); \
             _exit(2); \
         } \
     } while (0)
@@ -372,6 +375,107 @@ static void look_at_texts(void)
     CHECK(got == 0 && strcmp(echoloop_errname(-ECONNRESET), "ECONNRESET") == 0);
 }
 
+#define PIPES 70
+
+static struct {
+    int ends[2];
+    int told;
+} pipes[PIPES];
+
+static void on_own_watch(void *user, echoloop_watch *watch, int readiness)
+{
+    (void)readiness;
+    int *told = user;
+    CHECK(*told == 0);
+    *told = 1;
+    TRY("watch_close", echoloop_watch_close(watch));
+    CHECK(got == 0);
+}
+
+static void make_pipes(void)
+{
+    for (int i = 0; i < PIPES; i++) {
+        pipes[i].told = 0;
+        CHECK(pipe(pipes[i].ends) == 0 && write(pipes[i].ends[1], "x", 1) == 1);
+    }
+}
+
+static void close_pipes(void)
+{
+    for (int i = 0; i < PIPES; i++) {
+        close(pipes[i].ends[0]);
+        close(pipes[i].ends[1]);
+    }
+}
+
+/* Watches, each with a callback of its own. */
+static void by_watches(void)
+{
+    make_pipes();
+    echoloop *loop;
+    do {
+        begin_call("new");
+        loop = echoloop_new(NULL);
+    } while (again(end_call(loop ? 0 : echoloop_last_status())));
+    CHECK(loop);
+    for (int i = 0; i < PIPES; i++) {
+        echoloop_watch *watch;
+        TRY("watch_new", echoloop_watch_new(loop, pipes[i].ends[0], ECHOLOOP_READABLE, NULL,
+                                            &pipes[i].told, &watch));
+        CHECK(got == 0);
+        TRY("watch_callback", echoloop_watch_set_callback(watch, on_own_watch));
+        CHECK(got == 0);
+    }
+    echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
+    for (int told = 0; told < PIPES;) {
+        TRY("run_once", echoloop_run_once(loop, &hooks, NULL, ECHOLOOP_SECONDS(5)));
+        CHECK(got >= 0);
+        told = 0;
+        for (int i = 0; i < PIPES; i++)
+            told += pipes[i].told;
+    }
+    TRY("free", echoloop_free(loop));
+    CHECK(got == 0);
+    close_pipes();
+}
+
+/* The same without a loop. */
+static void by_selector(void)
+{
+    make_pipes();
+    echoloop_selector *selector;
+    TRY("selector_new", echoloop_selector_new(&selector));
+    CHECK(got == 0);
+    for (int i = 0; i < PIPES; i++) {
+        TRY("selector_register",
+            echoloop_selector_register(selector, pipes[i].ends[0], ECHOLOOP_READABLE,
+                                       ECHOLOOP_WATCH_ONCE, (uint64_t)i));
+        CHECK(got == 0);
+    }
+    echoloop_ready ready[PIPES];
+    for (int told = 0; told < PIPES;) {
+        TRY("selector_wait",
+            echoloop_selector_wait(selector, ready, PIPES, ECHOLOOP_SECONDS(5)));
+        CHECK(got > 0);
+        for (int i = 0; i < got; i++) {
+            CHECK(ready[i].key < PIPES && !pipes[ready[i].key].told);
+            pipes[ready[i].key].told = 1;
+            told++;
+        }
+    }
+    TRY("selector_free", echoloop_selector_free(selector));
+    CHECK(got == 0);
+    echoloop_pollfd fds[PIPES];
+    memset(fds, 0, sizeof fds);
+    for (int i = 0; i < PIPES; i++) {
+        fds[i].fd = pipes[i].ends[0];
+        fds[i].interest = ECHOLOOP_READABLE;
+    }
+    TRY("poll", echoloop_poll(fds, PIPES, 0));
+    CHECK(got == PIPES);
+    close_pipes();
+}
+
 static void by_batches(void)
 {
     echoloop *loop;
@@ -551,8 +655,70 @@ static void workload(void)
     by_hooks();
     look_at_bytes();
     CHECK(echoloop_live_handles() == 0);
+    by_watches();
+    by_selector();
+    CHECK(echoloop_live_handles() == 0);
     CHECK(descriptors() == before);
     shared->count = faults.count;
+}
+
+/*
+ * A shortage as it comes in life: the process may have no more memory, RLIMIT_AS of getrlimit(2),
+ * and somebody took all that was left. What there is goes on: those who are connected are
+ * answered, timers fire. New handles are refused, and made again when memory is back.
+ */
+static void really_short(void)
+{
+    echoloop *loop = echoloop_new(NULL);
+    echoloop_listener *listener;
+    char addr[ECHOLOOP_ADDR_MAX];
+    CHECK(loop && echoloop_listen(loop, "127.0.0.1:0", NULL, &listener) == 0);
+    CHECK(echoloop_listener_addr(listener, addr, sizeof addr) > 0);
+    echoloop_conn *conns[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        CHECK(echoloop_connect(loop, addr, NULL, &conns[i]) == 0);
+        CHECK(echoloop_conn_send(conns[i], "hello", 5) == 0);
+    }
+    echoloop_event events[64];
+    struct rlimit before, none;
+    CHECK(getrlimit(RLIMIT_AS, &before) == 0);
+    void **taken = NULL;
+    int echoed = 0, fired_now = 0;
+    for (int turn = 0; echoed < 400 * CLIENTS || !fired_now; turn++) {
+        if (turn == 20) {
+            none = before;
+            none.rlim_cur = 1; /* Nothing can be mapped from now on. */
+            CHECK(setrlimit(RLIMIT_AS, &none) == 0);
+            for (size_t size = 1 << 16; size >= 16; size /= 2)
+                for (void **more; (more = malloc(size)); taken = more)
+                    *more = taken;
+            echoloop_timer *timer;
+            int many = 0;
+            while ((got = echoloop_timer_new(loop, 1000, 0, NULL, &timer)) == 0)
+                CHECK(++many < 1000000);
+            CHECK(got == ECHOLOOP_ENOMEM);
+            CHECK(echoloop_new(NULL) == NULL && echoloop_last_status() == ECHOLOOP_ENOMEM);
+        }
+        int n = echoloop_poll_batch(loop, events, 64, ECHOLOOP_SECONDS(5));
+        CHECK(n >= 0);
+        for (int i = 0; i < n; i++) {
+            CHECK(events[i].type != ECHOLOOP_EVENT_CLOSED);
+            fired_now += events[i].type == ECHOLOOP_EVENT_TIMER;
+            if (events[i].type != ECHOLOOP_EVENT_DATA)
+                continue;
+            CHECK(echoloop_conn_send(events[i].conn, events[i].data, events[i].len) == 0);
+            echoed++;
+        }
+    }
+    for (void **next; taken; taken = next) {
+        next = *taken;
+        free(taken);
+    }
+    CHECK(setrlimit(RLIMIT_AS, &before) == 0);
+    echoloop_timer *timer;
+    CHECK(echoloop_timer_new(loop, 1000, 0, NULL, &timer) == 0);
+    CHECK(echoloop_free(loop) == 0 && echoloop_live_handles() == 0);
+    printf("%d messages and %d timers without memory\n", echoed, fired_now);
 }
 
 /* ---- each n in a process of its own --------------------------------------------------------- */
@@ -616,14 +782,21 @@ int main(int argc, char **argv)
     const char *only = argc > 2 ? argv[2] : NULL;
     long from = argc > 3 ? strtol(argv[3], NULL, 10) : 0;
     shared = mmap(NULL, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (shared == MAP_FAILED || step < 1)
+    if (shared == MAP_FAILED)
+        return 3;
+    if (argc > 1 && strcmp(argv[1], "real") == 0) {
+        alarm(60);
+        really_short();
+        return 0;
+    }
+    if (step < 1)
         return 3;
     long bad = 0, runs = 0;
     for (int mode = ONCE; mode < MODES; mode++) {
         if (only && strcmp(only, mode_names[mode]) != 0)
             continue;
         long n = from ? from : 1;
-        for (;; n += n < 100 ? 1 : step) {
+        for (;; n += n < 40 ? 1 : step) {
             enum outcome outcome = run_with((enum mode)mode, n);
             runs++;
             if (outcome == AS_IF_NOTHING && !shared->faulted[0])
