@@ -524,7 +524,7 @@
 #define ECHOLOOP_ETOOMANY -10005
 
 /**
- * Memory could not be had; nothing was queued.
+ * Memory could not be had; nothing was done.
  */
 #define ECHOLOOP_ENOMEM -10006
 

@@ -22,7 +22,7 @@ pub const ECHOLOOP_ECLOSING: c_int = -10003;
 pub const ECHOLOOP_ECLOSED: c_int = -10004;
 /// All handles of this kind are taken; or a server's maximum of connections is reached.
 pub const ECHOLOOP_ETOOMANY: c_int = -10005;
-/// Memory could not be had; nothing was queued.
+/// Memory could not be had; nothing was done.
 pub const ECHOLOOP_ENOMEM: c_int = -10006;
 /// An argument makes no sense; echoloop_last_error() says which.
 pub const ECHOLOOP_EINVAL: c_int = -10007;
@@ -71,7 +71,7 @@ const OWN: &[(c_int, &CStr, &CStr)] = &[
     (
         ECHOLOOP_ENOMEM,
         c"ECHOLOOP_ENOMEM",
-        c"out of memory, nothing was queued",
+        c"out of memory, nothing was done",
     ),
     (
         ECHOLOOP_EINVAL,

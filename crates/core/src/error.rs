@@ -41,8 +41,8 @@ pub enum ErrorKind {
     /// All handles of this kind are taken.
     #[error("too many objects of this kind")]
     TooMany,
-    /// Memory for the bytes could not be had; nothing was queued.
-    #[error("out of memory, nothing was queued")]
+    /// Memory could not be had, for bytes or a handle; nothing was done.
+    #[error("out of memory, nothing was done")]
     OutOfMemory,
     /// An argument makes no sense; the text says which.
     #[error("{0}")]
