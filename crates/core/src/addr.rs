@@ -2,7 +2,8 @@
 //!
 //! The rule: one text form for each, the same in and out: `127.0.0.1:80`, `[::1]:80`,
 //! `unix:/run/x.sock`, `unix:@name` (abstract, unix(7)) and, only as a target to connect to,
-//! `host:port`. An [`Addr`] is what a socket has; a [`Target`] is what a program asks for.
+//! `host:port`. An [`Addr`] is what a socket has; a [`Target`] is what a program asks for. (What goes
+//! in only: the scope of an IPv6 address by name, `[fe80::1%eth0]:80`; see `interface`.)
 
 use std::convert::Infallible;
 use std::fmt;
@@ -12,7 +13,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, interface};
 
 /// The address of a socket.
 ///
@@ -151,9 +152,12 @@ impl FromStr for Addr {
                 None => Ok(UnixAddr::path(unix).into()),
             };
         }
-        match text.parse() {
-            Ok(addr) => Ok(Self::Ip(addr)),
-            Err(_) => invalid(
+        if let Ok(addr) = text.parse() {
+            return Ok(Self::Ip(addr));
+        }
+        match interface::scoped(text) {
+            Some(scoped) => Ok(Self::Ip(scoped?)),
+            None => invalid(
                 "not an address; they look like 127.0.0.1:7007, [::1]:7007 or unix:/run/x.sock",
             ),
         }
@@ -185,7 +189,7 @@ impl FromStr for Target {
         let Some((host, port)) = text.rsplit_once(':') else {
             return invalid("not an address and not HOST:PORT, such as localhost:7007");
         };
-        if text.starts_with("unix:") {
+        if text.starts_with("unix:") || text.starts_with('[') {
             return Err(not_ip);
         }
         let port = Some(port).filter(|p| p.bytes().all(|b| b.is_ascii_digit()));

@@ -78,6 +78,7 @@ mod event_loop;
 mod fork;
 mod handle;
 mod inherited;
+mod interface;
 mod metrics;
 mod nested;
 mod options;
@@ -106,6 +107,7 @@ pub use handle::{
     ConnId, Kind, ListenerId, LookupId, LoopId, MAX_LOOPS, SignalId, TimerId, UdpId, WatchId,
 };
 pub use inherited::{Inherited, inherited_listeners};
+pub use interface::Interface;
 pub use metrics::Metrics;
 pub use metrics::counters::Counters;
 pub use metrics::histogram::{Bucket, Histogram};
@@ -116,7 +118,7 @@ pub use resolve::Resolver;
 pub use resolve::resolve_error::ResolveError;
 pub use sys::{Credentials, Interest, Readiness, WatchMode};
 pub use time::timer::TimerSpec;
-pub use udp::{Datagram, Datagrams, Interface, Udp, UdpOptions, UdpSender};
+pub use udp::{Datagram, Datagrams, Udp, UdpOptions, UdpSender};
 pub use watch::poll_once::{PollFd, poll};
 pub use watch::select::{Selection, select};
 pub use watch::selector::{Selected, Selector};

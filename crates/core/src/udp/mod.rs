@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 
 use rustix::io::Errno;
 
-pub use options::{Interface, UdpOptions};
+pub use options::UdpOptions;
 pub use send::UdpSender;
 pub use view::{Datagram, Datagrams, Udp};
 

@@ -3,7 +3,9 @@
 //! The rule: `Default` is what a program that never heard of the option should have. Sizes are in
 //! bytes. Options that are `None` are left as the system has them.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
+
+use crate::Interface;
 
 /// The largest UDP datagram there is, udp(7): 65,535 bytes less the header, and over IPv4 less the
 /// 20 of the IP header too.
@@ -75,16 +77,4 @@ impl Default for UdpOptions {
             device: None,
         }
     }
-}
-
-/// A network interface of this machine, for multicast.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
-pub enum Interface {
-    /// The one that the routing table has for the group.
-    #[default]
-    Default,
-    /// By number, as `ip link` and if_nametoindex(3) have it.
-    Index(u32),
-    /// By one of its addresses; for IPv4 only.
-    Addr(Ipv4Addr),
 }
