@@ -86,6 +86,10 @@
  *                                      or with its loop
  *     echoloop_watch_new()             echoloop_watch_close(), echoloop_watch_release(), after its
  *                                      WATCH_DEAD event, or with its loop
+ *     echoloop_udp_bind(), _adopt()    echoloop_udp_close(), or with its loop
+ *     echoloop_resolve()               by itself, after its RESOLVED event, echoloop_lookup_cancel(),
+ *                                      or with its loop
+ *     echoloop_signal_watch()          echoloop_signal_close(), or with its loop
  *     echoloop_remote_new()            echoloop_remote_free(); not with its loop
  *     echoloop_selector_new()          echoloop_selector_free(); it has no loop
  *
@@ -106,6 +110,17 @@
  * (echoloop_pipe()). A descriptor that a function takes is the program's until the call succeeds; one
  * that it returns is the program's. Never pass one that a loop has.
  *
+ * DATAGRAMS, NAMES, SIGNALS
+ *
+ * A UDP socket hands out datagrams many at a time, each with its sender as a binary address
+ * (echoloop_ip) that a send takes back as it is. What was sent in one callback or batch leaves
+ * together at its end; a queue of bounded size takes what the kernel does not, and drops, counts and
+ * refuses what is beyond. Names are resolved on threads of the loop, never on its own. Signals are
+ * events like all others: their callback may call anything.
+ *
+ * Scopes of link-local IPv6 addresses ("[fe80::1%eth0]:7007") are kept by texts, by echoloop_ip, and by
+ * what UDP sends and receives; a name has no scope, and neither has what a lookup finds.
+ *
  * POINTERS
  *
  * What you pass (data, addr, options) is read before the call returns, and not kept; only user
@@ -119,6 +134,9 @@
  *     bytes in echoloop_given          the callback returns, or the next call for events; the next
  *                                      echoloop_give_away() on this loop, or its free
  *     text in on_error                 the callback returns
+ *     datagrams in on_datagrams        the callback returns, also if it closes the socket
+ *     echoloop_udp_received()          the next call for events on this loop, or its free
+ *     host, answer in a resolver       it returns
  *     echoloop_last_error()            the thread ends; overwritten by its next failure
  *     echoloop_strerror() and the like for ever
  *
@@ -134,13 +152,14 @@
  * call on it, or on what belongs to it, from another thread gets ECHOLOOP_EWRONGTHREAD and does
  * nothing, with these exceptions: an echoloop_remote may be used and freed by any thread, and
  * echoloop_free() and echoloop_server_free() from another thread are queued. An echoloop_selector
- * belongs to no thread. Free a loop before
- * its thread ends. Nothing may be called in a signal handler (use a thread in sigwait(), or
- * signalfd(2)). After fork(2) without exec, the child must not touch the loops of the parent.
+ * belongs to no thread. Free a loop before its thread ends. Nothing may be called in a signal
+ * handler: echoloop_signal_watch() makes the signal an event. After fork(2) without exec, the child
+ * must not touch the loops of the parent.
  *
  * CALLBACKS
  *
- * Callbacks are called by run functions only, on the loop's thread, one at a time. They must return
+ * Callbacks are called by run functions only, on the loop's thread, one at a time; only a resolver
+ * (echoloop_resolve_fn) is called on threads of its own, several at a time. They must return
  * in the ordinary way: a C++ exception that leaves one ends the process with a message; longjmp and
  * pthread_exit out of one are undefined.
  *
@@ -156,18 +175,23 @@
  *     echoloop_stop             (3)       yes              EWRONGTHREAD   EBADHANDLE
  *     listen, connect,
  *       timer_new, watch_new,
- *       remote_new, fd,
+ *       udp_bind, resolve,
+ *       signal_watch, fd,
+ *       remote_new,
  *       next_deadline,
  *       counters, drain, ...    yes       yes              EWRONGTHREAD   EBADHANDLE
  *     conn_..., listener_...,
- *       timer_..., watch_...    yes       yes (4)          EWRONGTHREAD   EBADHANDLE
+ *       timer_..., watch_...,
+ *       udp_..., lookup_...,
+ *       signal_...              yes       yes (4)          EWRONGTHREAD   EBADHANDLE
  *     remote_post, _stop, _wake yes       yes              yes            ECLOSED
  *     remote_free               yes       yes              yes            yes
  *     selector_... (5), poll,
  *       select                  yes       yes              yes            yes
+ *     answer_add                only in the resolver that it was given to: else EBADHANDLE
  *     version, has,
  *       strerror, ...,
- *       live_handles            yes       yes              yes            yes
+ *       ip_..., live_handles    yes       yes              yes            yes
  *
  *     (1) Of the same loop; another loop of this thread may be run.
  *     (2) The owner's wait ends. Its run returns 0, server_run and poll_batch ECLOSED, or, between
@@ -201,10 +225,13 @@
 /** Microseconds of n seconds. */
 #define ECHOLOOP_SECONDS(n) ((int64_t)(n) * 1000000)
 
+/** The status code of an EAI_ number of getaddrinfo(3): ECHOLOOP_EAI(EAI_NONAME). */
+#define ECHOLOOP_EAI(code) (ECHOLOOP_RESOLVER_BASE - ((code) < 0 ? -(code) : (code)))
+
 /* How to start the structs. Every member is named, so that no compiler warns. */
 
 /** Starts an echoloop_options with every option at its default. */
-#define ECHOLOOP_OPTIONS_INIT { sizeof(echoloop_options), 0, 0, 0, 0 }
+#define ECHOLOOP_OPTIONS_INIT { sizeof(echoloop_options), 0, 0, 0, 0, NULL, NULL }
 /** Starts an echoloop_conn_options with every option at its default. */
 #define ECHOLOOP_CONN_OPTIONS_INIT \
     { sizeof(echoloop_conn_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
@@ -214,6 +241,9 @@
 /** Starts an echoloop_connect_options with every option at its default. */
 #define ECHOLOOP_CONNECT_OPTIONS_INIT \
     { sizeof(echoloop_connect_options), 0, NULL, NULL, 0, NULL }
+/** Starts an echoloop_udp_options with every option at its default. */
+#define ECHOLOOP_UDP_OPTIONS_INIT \
+    { sizeof(echoloop_udp_options), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 /** Starts an echoloop_server_options with every option at its default. */
 #define ECHOLOOP_SERVER_OPTIONS_INIT \
     { sizeof(echoloop_server_options), NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
@@ -564,7 +594,8 @@
 
 /**
  * Not a code itself: a name that could not be resolved has this less the size of its EAI_ number
- * (getaddrinfo(3)), so EAI_NONAME, -2 on Linux, is -11002.
+ * (getaddrinfo(3)): ECHOLOOP_EAI(EAI_NONAME), where EAI_NONAME is -2, is -11002. For EAI_SYSTEM it
+ * is the -errno behind it.
  */
 #define ECHOLOOP_RESOLVER_BASE -11000
 
@@ -639,6 +670,12 @@
  * A loop. Made by echoloop_new(), ended by echoloop_free().
  */
 typedef struct echoloop echoloop;
+
+/**
+ * The answer of a resolver of the program's own, echoloop_resolve_fn: good on that thread until it
+ * returns.
+ */
+typedef struct echoloop_answer echoloop_answer;
 
 /**
  * A connection. Begins with an OPENED or CONNECTED event (or with echoloop_connect()), ends after
@@ -950,6 +987,80 @@ typedef struct echoloop_credentials {
 } echoloop_credentials;
 
 /**
+ * An IP address and a port, plain data: it may be kept, copied and compared by memcmp(3).
+ * echoloop_ip_parse() makes one of text, echoloop_ip_text() the reverse.
+ */
+typedef struct echoloop_ip {
+    /**
+     * The address in network order: 16 bytes, or 4 and 12 zeros.
+     */
+    uint8_t bytes[16];
+    /**
+     * The number of the interface of a link-local IPv6 address, ipv6(7); else 0.
+     */
+    uint32_t scope;
+    /**
+     * The port, in the order of this machine.
+     */
+    uint16_t port;
+    /**
+     * 4 or 6; 0: no address.
+     */
+    uint8_t version;
+    /**
+     * Always 0.
+     */
+    uint8_t reserved;
+} echoloop_ip;
+
+/**
+ * A datagram that arrived.
+ */
+typedef struct echoloop_datagram {
+    /**
+     * What it says, readable as long as the array of datagrams is.
+     */
+    const uint8_t *data;
+    /**
+     * Bytes of data, perhaps 0.
+     */
+    size_t len;
+    /**
+     * Who sent it: where to send the answer.
+     */
+    struct echoloop_ip from;
+    /**
+     * The address of this machine, or the group, that it was sent to, without a port. Told only by
+     * a socket that is bound to all addresses, where the system can; else its version is 0.
+     */
+    struct echoloop_ip to;
+    /**
+     * Not 0: it was longer than max_datagram; this is its beginning.
+     */
+    int truncated;
+    /**
+     * Always 0.
+     */
+    int reserved;
+} echoloop_datagram;
+
+/**
+ * Resolves host: adds its addresses, in the order to try them, by echoloop_answer_add() and
+ * returns 0; or returns why there are none: ECHOLOOP_EAI(EAI_NONAME) and the like, -errno, or what
+ * echoloop_answer_add() returned. Any other number is EAI_FAIL, and 0 without an address
+ * EAI_NODATA.
+ *
+ * It is called for echoloop_resolve() and for names in echoloop_connect(), on threads that the
+ * loop starts, up to four at a time, with all signals blocked. It may block; nothing of a loop may
+ * be used in it but an echoloop_remote. It must return in the ordinary way, as callbacks do. A
+ * call that is under way when its lookup times out, or its loop is freed, is not waited for: what
+ * resolve_user names must live until it returns. host is readable until then.
+ */
+typedef int (*echoloop_resolve_fn)(void *resolve_user,
+                                   const char *host,
+                                   struct echoloop_answer *answer);
+
+/**
  * Options of echoloop_new(). Start with ECHOLOOP_OPTIONS_INIT.
  */
 typedef struct echoloop_options {
@@ -973,6 +1084,14 @@ typedef struct echoloop_options {
      * Warn in the log (echoloop_set_log()) of each callback that takes so long or longer. 0: never.
      */
     int64_t slow_handler_us;
+    /**
+     * Resolves names in place of getaddrinfo(3), on threads of the loop. NULL: none.
+     */
+    echoloop_resolve_fn resolve;
+    /**
+     * What resolve is called with; never followed here.
+     */
+    void *resolve_user;
 } echoloop_options;
 
 /**
@@ -1178,64 +1297,6 @@ typedef struct echoloop_connect_options {
      */
     const struct echoloop_conn_options *conn;
 } echoloop_connect_options;
-
-/**
- * An IP address and a port, plain data: it may be kept, copied and compared by memcmp(3).
- * echoloop_ip_parse() makes one of text, echoloop_ip_text() the reverse.
- */
-typedef struct echoloop_ip {
-    /**
-     * The address in network order: 16 bytes, or 4 and 12 zeros.
-     */
-    uint8_t bytes[16];
-    /**
-     * The interface of a link-local IPv6 address, ipv6(7); else 0.
-     */
-    uint32_t scope;
-    /**
-     * The port, in the order of this machine.
-     */
-    uint16_t port;
-    /**
-     * 4 or 6; 0: no address.
-     */
-    uint8_t version;
-    /**
-     * Always 0.
-     */
-    uint8_t reserved;
-} echoloop_ip;
-
-/**
- * A datagram that arrived.
- */
-typedef struct echoloop_datagram {
-    /**
-     * What it says, readable as long as the array of datagrams is.
-     */
-    const uint8_t *data;
-    /**
-     * Bytes of data, perhaps 0.
-     */
-    size_t len;
-    /**
-     * Who sent it.
-     */
-    struct echoloop_ip from;
-    /**
-     * The address of this machine, or the group, that it was sent to, without a port. Told only by
-     * a socket that is bound to all addresses, where the system can; else its version is 0.
-     */
-    struct echoloop_ip to;
-    /**
-     * Not 0: it was longer than max_datagram; this is its beginning.
-     */
-    int truncated;
-    /**
-     * Always 0.
-     */
-    int reserved;
-} echoloop_datagram;
 
 /**
  * What to call when something happens. Start with ECHOLOOP_HOOKS_INIT; any member may stay NULL.
@@ -1582,6 +1643,95 @@ typedef struct echoloop_server_counters {
 typedef void (*echoloop_timer_fn)(void *timer_user, struct echoloop_timer *timer);
 
 /**
+ * Options of echoloop_udp_bind() and echoloop_udp_adopt(). Start with ECHOLOOP_UDP_OPTIONS_INIT.
+ */
+typedef struct echoloop_udp_options {
+    /**
+     * sizeof(echoloop_udp_options); ECHOLOOP_UDP_OPTIONS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * Send to this peer with echoloop_udp_send(), and receive from nobody else: "127.0.0.1:7007".
+     * NULL: none.
+     */
+    const char *connect;
+    /**
+     * SO_BINDTODEVICE, socket(7) (Linux): the one network interface to use, such as "eth0". NULL:
+     * all.
+     */
+    const char *device;
+    /**
+     * Where multicast leaves from: the name, the number, or for IPv4 an address of an interface of
+     * this machine: "eth0", "2", "192.0.2.1". NULL: as routed.
+     */
+    const char *multicast_interface;
+    /**
+     * What is longer is cut to this many bytes and marked as truncated. 0: 65,535, so nothing is.
+     */
+    int64_t max_datagram;
+    /**
+     * What may wait to be sent, in bytes: each datagram counts its bytes and 64 more. What comes
+     * when it is full is dropped, counted, and gets ECHOLOOP_EQUEUEFULL. 0: 1 MiB; negative: no
+     * bound.
+     */
+    int64_t send_queue;
+    /**
+     * SO_RCVBUF, socket(7), in bytes; the system caps it. When it is full, the kernel drops what
+     * arrives. 0: the system's.
+     */
+    int64_t recv_buffer;
+    /**
+     * SO_SNDBUF, socket(7), in bytes; the system caps it. 0: the system's.
+     */
+    int64_t send_buffer;
+    /**
+     * Not 0: no UDP_GRO and UDP_SEGMENT, udp(7), with which the kernel takes and gives runs of
+     * datagrams in one piece. The datagrams are the same either way.
+     */
+    int no_offload;
+    /**
+     * Not 0: SO_REUSEADDR, socket(7): several sockets on one address. On Linux each gets a copy of
+     * what is multicast, and the last one bound gets the rest.
+     */
+    int reuse_address;
+    /**
+     * Not 0: SO_REUSEPORT, socket(7): several sockets of one user share what comes in.
+     */
+    int reuse_port;
+    /**
+     * Not 0: a socket on an IPv6 address takes IPv4 too, ipv6(7), with IPv4-mapped addresses (RFC
+     * 4291, 2.5.5.2).
+     */
+    int dual_stack;
+    /**
+     * Not 0: SO_BROADCAST, socket(7): sending to a broadcast address is allowed.
+     */
+    int broadcast;
+    /**
+     * Not 0: this machine does not get the multicast that it sends.
+     */
+    int no_multicast_loop;
+    /**
+     * How many hops multicast goes, 1 to 255. 0: the system's, 1, the local network; negative:
+     * none, it stays on this machine.
+     */
+    int multicast_ttl;
+    /**
+     * How many hops anything else goes, 1 to 255. 0: the system's, mostly 64.
+     */
+    int ttl;
+    /**
+     * IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent, 0 to 255. 0: the
+     * system's.
+     */
+    int tos;
+    /**
+     * Always 0.
+     */
+    int reserved;
+} echoloop_udp_options;
+
+/**
  * Options of echoloop_watch_new(). Start with ECHOLOOP_WATCH_OPTIONS_INIT.
  */
 typedef struct echoloop_watch_options {
@@ -1858,6 +2008,14 @@ int echoloop_conn_set_notsent_lowat(struct echoloop_conn *conn,
                                     int64_t bytes);
 
 /**
+ * For batches: writes where the datagrams of the DATAGRAMS event that is being handled are to *out
+ * and returns how many; they are readable until the next call for events on this loop. 0, and NULL
+ * in *out, when no such event of this socket is being handled. In on_datagrams it has what the
+ * callback was given.
+ */
+int echoloop_udp_received(struct echoloop_udp *udp, const struct echoloop_datagram **out);
+
+/**
  * The full text of this thread's last failure: operation, address, text, name. Empty when nothing
  * has failed yet. The buffer belongs to the thread: valid until the thread ends, overwritten by
  * the next failure.
@@ -2051,6 +2209,21 @@ int echoloop_inherited(struct echoloop_inherited_fd *fds,
                        size_t capacity);
 
 /**
+ * Makes an address of its text: "127.0.0.1:7007", "[::1]:7007", "[fe80::1%eth0]:7007" (or %2, the
+ * number of the interface), or without a port, which then is 0: "127.0.0.1", "::1",
+ * "fe80::1%eth0". Errors: ECHOLOOP_EINVAL for anything else; a name is for echoloop_resolve().
+ */
+int echoloop_ip_parse(const char *text, struct echoloop_ip *out);
+
+/**
+ * Writes the text of an address to buf and returns its length without the end mark: with the port,
+ * "[fe80::1%2]:7007", or without one that is 0, "fe80::1%2". echoloop_ip_parse() reads it again.
+ * ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not, and for a version
+ * that is not 4 or 6.
+ */
+int echoloop_ip_text(const struct echoloop_ip *ip, char *buf, size_t capacity);
+
+/**
  * Writes the text of the address a listener listens on to buf, with the port that the system
  * chose, and returns its length without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice;
  * ECHOLOOP_EINVAL if capacity does not.
@@ -2085,6 +2258,42 @@ int echoloop_adopt_listener(struct echoloop *loop,
  * only if nobody else has the socket. Errors: -EMFILE.
  */
 int echoloop_listener_share(struct echoloop_listener *listener);
+
+/**
+ * Resolves a name on a thread of the loop, by getaddrinfo(3), so /etc/hosts counts, or by the
+ * resolver of echoloop_options. The answer is one event, on_resolved or RESOLVED; timeout_us (0:
+ * 30 s; negative: for ever) without one is the answer -ETIMEDOUT. An IP address is its own answer,
+ * by an event too; one with a scope is for echoloop_ip_parse(). user comes with the event. To
+ * connect, give the name to echoloop_connect(): it tries all addresses.
+ *
+ * Errors: ECHOLOOP_EINVAL for what can't be a name; ECHOLOOP_ETOOMANY while 1,024 lookups are
+ * under way; -EAGAIN when no thread can be started; ECHOLOOP_ENOMEM.
+ */
+int echoloop_resolve(struct echoloop *loop,
+                     const char *host,
+                     int64_t timeout_us,
+                     void *user,
+                     struct echoloop_lookup **out);
+
+/**
+ * How many addresses a lookup found: in on_resolved, or after RESOLVED until the next call for
+ * events. Why there are none: ECHOLOOP_RESOLVER_BASE - x (EAI_NONAME: no such name), -ETIMEDOUT;
+ * before the event ECHOLOOP_EINVAL.
+ */
+int echoloop_lookup_count(struct echoloop_lookup *lookup);
+
+/**
+ * Writes the address number index (from 0, in the order to try them, RFC 6724) that a lookup found
+ * to *out, with the port 0: for echoloop_udp_send_to() set its port. No scopes come from lookups.
+ * Errors: ECHOLOOP_EINVAL for an index that is not below the count, and those of
+ * echoloop_lookup_count().
+ */
+int echoloop_lookup_addr(struct echoloop_lookup *lookup, size_t index, struct echoloop_ip *out);
+
+/**
+ * Ends a lookup without an event.
+ */
+int echoloop_lookup_cancel(struct echoloop_lookup *lookup);
 
 /**
  * Fills *out with where the loop's time went; out->size must be set. Unlike all other times, these
@@ -2225,6 +2434,13 @@ int echoloop_remote_wake(struct echoloop_remote *remote);
  * Frees a remote, from any thread; the loop is not affected.
  */
 int echoloop_remote_free(struct echoloop_remote *remote);
+
+/**
+ * Adds an address to an answer; its port and scope do not count. Errors: ECHOLOOP_EBADHANDLE save
+ * on the thread of the call and until it returns, ECHOLOOP_EINVAL for a version that is not 4 or
+ * 6, ECHOLOOP_ETOOMANY above 1,024 addresses, ECHOLOOP_ENOMEM.
+ */
+int echoloop_answer_add(struct echoloop_answer *answer, const struct echoloop_ip *ip);
 
 /**
  * Makes a selector: what select(2), poll(2) and epoll(7) do, for programs with a loop of their own.
@@ -2387,6 +2603,29 @@ int echoloop_server_counters_get(struct echoloop_server *server,
 int echoloop_server_free(struct echoloop_server *server);
 
 /**
+ * Makes a signal an event, told by on_signal or SIGNAL on the loop's thread, where everything may
+ * be called; a burst is told once. Any loop of the process, and any number of watches, may ask for
+ * one signal: each is told, whichever thread the signal reaches. One that is blocked in all
+ * threads does not arrive.
+ *
+ * The first watch of a signal in the process installs a handler by sigaction(2), with SA_RESTART.
+ * A handler that the program had before is called too, first and as ever, in the signal handler.
+ * One that the program installs later, by sigaction(2) or signal(3), takes the place of this one:
+ * nothing is told any more, unless it calls the old one itself. The default action is gone from
+ * the first watch on, also after the last echoloop_signal_close(): the signal then does nothing,
+ * until the program sets SIG_DFL itself.
+ *
+ * Errors: ECHOLOOP_EINVAL for a number that is no signal, and for SIGKILL, SIGSTOP, SIGILL, SIGFPE
+ * and SIGSEGV; -EMFILE, -ENFILE, -ENOMEM.
+ */
+int echoloop_signal_watch(struct echoloop *loop, int number, struct echoloop_signal **out);
+
+/**
+ * Ends a watch of a signal; nothing more is told of it. The default action does not come back.
+ */
+int echoloop_signal_close(struct echoloop_signal *signal);
+
+/**
  * The text of a status code, "Connection refused". Never NULL, valid for ever.
  */
 const char *echoloop_strerror(int status);
@@ -2430,6 +2669,183 @@ int echoloop_timer_cancel(struct echoloop_timer *timer);
  * Writes the pointer that was given with the timer to *out.
  */
 int echoloop_timer_user(struct echoloop_timer *timer, void **out);
+
+/**
+ * Opens a UDP socket on addr, "127.0.0.1:7007", "[::]:7007" or "[fe80::1%eth0]:7007"; port 0 lets
+ * the system choose, and echoloop_udp_local_addr() tells. options may be NULL. What arrives is
+ * told by on_datagrams or DATAGRAMS. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EMFILE,
+ * -ENODEV (an interface of the options), ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM; for an option that the
+ * system refuses its error, and echoloop_last_error() names the option.
+ */
+int echoloop_udp_bind(struct echoloop *loop,
+                      const char *addr,
+                      const struct echoloop_udp_options *options,
+                      struct echoloop_udp **out);
+
+/**
+ * Takes over a UDP socket that was bound elsewhere: by the program, its service manager, or the
+ * process before (echoloop_udp_share()). What waits in it is received as if it came now. Of the
+ * options, those of a bind (connect, reuse_address, reuse_port, device, dual_stack) do not apply.
+ * On success the descriptor is the library's: do not use or close it any more. On failure it is
+ * still the program's; it may have become non-blocking. Errors: -EBADF, -ENOTSOCK, ECHOLOOP_EINVAL
+ * for what is no UDP socket, and those of echoloop_udp_bind() for the options.
+ */
+int echoloop_udp_adopt(struct echoloop *loop,
+                       int fd,
+                       const struct echoloop_udp_options *options,
+                       struct echoloop_udp **out);
+
+/**
+ * Returns a descriptor of the same socket, close-on-exec, the program's to close: for another
+ * process to adopt. Each datagram is received by one of the two. Errors: -EMFILE.
+ */
+int echoloop_udp_share(struct echoloop_udp *udp);
+
+/**
+ * Closes a UDP socket; its handle is stale at once, and there is no event. The kernel gets what it
+ * takes at once of what waits to be sent; the rest is dropped and counted. Datagrams that are
+ * being handled stay readable as they were.
+ */
+int echoloop_udp_close(struct echoloop_udp *udp);
+
+/**
+ * Sends to peer from now on with echoloop_udp_send(), and hears from nobody else; errors of the
+ * peer, such as -ECONNREFUSED, are told as UDP_ERROR. What waits to be sent goes where it was sent
+ * to. Errors: the system's, such as -ENETUNREACH; the socket then is as it was, or not connected.
+ */
+int echoloop_udp_connect(struct echoloop_udp *udp, const struct echoloop_ip *peer);
+
+/**
+ * Hears from everybody again. The local address stays.
+ */
+int echoloop_udp_disconnect(struct echoloop_udp *udp);
+
+/**
+ * Stops reading until echoloop_udp_resume(). The kernel keeps what arrives until its buffer is
+ * full, then drops it.
+ */
+int echoloop_udp_pause(struct echoloop_udp *udp);
+
+/**
+ * Reads again after echoloop_udp_pause().
+ */
+int echoloop_udp_resume(struct echoloop_udp *udp);
+
+/**
+ * How many datagrams wait to be taken by the kernel. Negative: a status code.
+ */
+int64_t echoloop_udp_queued(struct echoloop_udp *udp);
+
+/**
+ * How many datagrams that were sent here were dropped: the queue was full, or the kernel did not
+ * take them. What is lost on the way, or dropped by the kernel on arrival, nobody knows. Negative:
+ * a status code.
+ */
+int64_t echoloop_udp_dropped(struct echoloop_udp *udp);
+
+/**
+ * Keeps a pointer of the program's own with the socket; it comes with its events, and the library
+ * never follows it.
+ */
+int echoloop_udp_set_user(struct echoloop_udp *udp, void *user);
+
+/**
+ * Writes what echoloop_udp_set_user() kept to *out; NULL until it was set.
+ */
+int echoloop_udp_user(struct echoloop_udp *udp, void **out);
+
+/**
+ * Writes the text of the address a socket is bound to to buf, with the port that the system chose,
+ * and returns its length without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice;
+ * ECHOLOOP_EINVAL if capacity does not.
+ */
+int echoloop_udp_local_addr(struct echoloop_udp *udp, char *buf, size_t capacity);
+
+/**
+ * Writes the text of the peer's address to buf, as echoloop_udp_local_addr() does. -ENOTCONN when
+ * the socket is not connected.
+ */
+int echoloop_udp_peer_addr(struct echoloop_udp *udp, char *buf, size_t capacity);
+
+/**
+ * Joins a multicast group, "239.1.2.3" or "ff02::1": what is sent to it and to the socket's port
+ * arrives. Bind to the unspecified address or to the group's. iface is the interface to hear it
+ * on: its name, its number, or for IPv4 one of its addresses ("eth0", "2", "192.0.2.1"); NULL: the
+ * scope of the group ("ff02::1%eth0"), or as routed. Errors: -ENODEV without such an interface or
+ * a route, -EADDRINUSE when it is a member already, -EINVAL for an address that is no group of the
+ * socket's family.
+ */
+int echoloop_udp_join(struct echoloop_udp *udp, const char *group, const char *iface);
+
+/**
+ * Leaves what echoloop_udp_join() joined; iface is the same. Closing the socket does so too.
+ * Errors: -EADDRNOTAVAIL when it is no member.
+ */
+int echoloop_udp_leave(struct echoloop_udp *udp, const char *group, const char *iface);
+
+/**
+ * Joins a group for what one sender, source, sends to it, RFC 4607. IPv4 only; iface is an address
+ * of the interface, or NULL. Errors: those of echoloop_udp_join().
+ */
+int echoloop_udp_join_source(struct echoloop_udp *udp,
+                             const char *group,
+                             const char *source,
+                             const char *iface);
+
+/**
+ * Leaves what echoloop_udp_join_source() joined.
+ */
+int echoloop_udp_leave_source(struct echoloop_udp *udp,
+                              const char *group,
+                              const char *source,
+                              const char *iface);
+
+/**
+ * Sends a datagram to the peer of a connected socket; len may be 0. Never blocks: it leaves at the
+ * end of the callback or batch, or sooner, and what the kernel does not take then is queued, in
+ * order. data is read before the call returns.
+ *
+ * Errors: ECHOLOOP_EQUEUEFULL when send_queue is full: the datagram is dropped and counted, and
+ * UDP_DRAINED tells when the queue is empty. -EDESTADDRREQ when the socket is not connected,
+ * -EMSGSIZE for more than 65,507 bytes over IPv4 or 65,527 over IPv6, ECHOLOOP_EINVAL for an
+ * address that the socket can't send to, ECHOLOOP_ENOMEM. What the kernel finds later is told as
+ * UDP_ERROR.
+ */
+int echoloop_udp_send(struct echoloop_udp *udp, const void *data, size_t len);
+
+/**
+ * Sends a datagram to an address, that of a datagram which came, say: `&d->from`. A connected
+ * socket may send to others too; it does not hear from them. Else as echoloop_udp_send().
+ */
+int echoloop_udp_send_to(struct echoloop_udp *udp,
+                         const struct echoloop_ip *to,
+                         const void *data,
+                         size_t len);
+
+/**
+ * Sends a datagram to an address from one of this machine's, so that an answer comes from where it
+ * was asked: echoloop_udp_send_from(udp, &d->to, &d->from, ...). Of from the port and scope do not
+ * count; where its version is 0, and for a multicast or broadcast address, the system chooses.
+ * Datagrams with an address of their own cost a system call each, save runs of one size to one
+ * address. Else as echoloop_udp_send().
+ */
+int echoloop_udp_send_from(struct echoloop_udp *udp,
+                           const struct echoloop_ip *from,
+                           const struct echoloop_ip *to,
+                           const void *data,
+                           size_t len);
+
+/**
+ * Sends data as datagrams of segment bytes each, the last one shorter, to an address. The kernel
+ * gets up to 64 of them in one piece where it can cut that itself (UDP_SEGMENT, udp(7)). Errors:
+ * those of echoloop_udp_send(), for all of them: none is queued or all are, save that after
+ * ECHOLOOP_ENOMEM the first ones may be; ECHOLOOP_EINVAL for a segment of 0.
+ */
+int echoloop_udp_send_segments(struct echoloop_udp *udp,
+                               const struct echoloop_ip *to,
+                               const void *data,
+                               size_t len,
+                               size_t segment);
 
 /**
  * The version of the library that runs, "0.1.0". Compare with ECHOLOOP_VERSION, the version of

@@ -179,7 +179,7 @@ impl Callbacks<'_> {
                 );
             }
             ECHOLOOP_EVENT_DATAGRAMS => {
-                let first = cell.datagrams.borrow().as_ptr();
+                let first = cell.datagrams.borrow().first();
                 call!(on_datagrams, source.udp, first, event.len);
             }
             ECHOLOOP_EVENT_ACCEPT_PAUSED => self.paused("accepting is paused", event),

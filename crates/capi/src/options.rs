@@ -3,7 +3,7 @@
 //! The rule: every struct begins with its size, so that it can grow; 0 is the default of a field, a
 //! negative number means none or for ever. Times are in microseconds, sizes in bytes.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::time::Duration;
 
 use echoloop_core::{
@@ -13,6 +13,7 @@ use echoloop_server::{Server, ServerBuilder};
 
 use crate::detail::Refused;
 use crate::pointer::{address, read_sized, string};
+use crate::resolver::{echoloop_resolve_fn, resolver};
 
 /// Options of echoloop_new(). Start with ECHOLOOP_OPTIONS_INIT.
 #[repr(C)]
@@ -28,6 +29,10 @@ pub struct echoloop_options {
     pub post_capacity: i64,
     /// Warn in the log (echoloop_set_log()) of each callback that takes so long or longer. 0: never.
     pub slow_handler_us: i64,
+    /// Resolves names in place of getaddrinfo(3), on threads of the loop. NULL: none.
+    pub resolve: echoloop_resolve_fn,
+    /// What resolve is called with; never followed here.
+    pub resolve_user: *mut c_void,
 }
 
 /// Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
@@ -181,7 +186,7 @@ impl echoloop_options {
             events_per_turn: size(self.events_per_turn, default.events_per_turn),
             post_capacity: size(self.post_capacity, default.post_capacity),
             slow_handler: time(self.slow_handler_us, None),
-            ..default
+            resolver: resolver(self.resolve, self.resolve_user),
         }
     }
 }
@@ -332,7 +337,7 @@ pub(crate) unsafe fn conn_options(
 }
 
 /// A size: 0 the default, negative no limit.
-fn size(given: i64, default: usize) -> usize {
+pub(crate) fn size(given: i64, default: usize) -> usize {
     match given {
         0 => default,
         n => usize::try_from(n).unwrap_or(usize::MAX),

@@ -16,7 +16,8 @@ use crate::{
     ECHOLOOP_EINVAL, ECHOLOOP_ENULL, echoloop_conn_options, echoloop_connect_options,
     echoloop_counters, echoloop_credentials, echoloop_given, echoloop_hooks,
     echoloop_listen_options, echoloop_metrics, echoloop_options, echoloop_report,
-    echoloop_server_counters, echoloop_server_options, echoloop_watch_options,
+    echoloop_server_counters, echoloop_server_options, echoloop_udp_options,
+    echoloop_watch_options,
 };
 
 /// Addresses, names and paths of sockets are shorter.
@@ -59,6 +60,7 @@ sized!(
     echoloop_metrics,
     echoloop_credentials,
     echoloop_given,
+    echoloop_udp_options,
 );
 
 /// Reads a sized struct; `None` for NULL. One from an older header is filled up with zeros; one

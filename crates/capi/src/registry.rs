@@ -16,13 +16,11 @@ use echoloop_server::Server;
 
 use crate::adopt::Given;
 use crate::batch::Batch;
+use crate::datagram::Lent;
 use crate::detail::Refused;
 use crate::own::Owned;
 use crate::thread::token;
-use crate::{
-    ECHOLOOP_EBADHANDLE, ECHOLOOP_EFORKED, ECHOLOOP_EPANIC, ECHOLOOP_EWRONGTHREAD,
-    echoloop_datagram, fork,
-};
+use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EFORKED, ECHOLOOP_EPANIC, ECHOLOOP_EWRONGTHREAD, fork};
 
 /// A bug was met inside the loop; it can only be freed.
 const POISONED: u64 = 1;
@@ -52,7 +50,7 @@ pub(crate) struct LoopCell {
     pub(crate) copy: RefCell<Vec<u8>>,
     pub(crate) batch: RefCell<Batch>,
     /// The datagrams that are lent to C.
-    pub(crate) datagrams: RefCell<Vec<echoloop_datagram>>,
+    pub(crate) datagrams: RefCell<Lent>,
     /// What timers, watches and lookups have of their own.
     pub(crate) own: RefCell<Owned>,
     /// The bytes of the last connection that was given away.

@@ -41,7 +41,8 @@ pub const ECHOLOOP_ENULL: c_int = -10011;
 /// here; it may also be freed, which does not disturb the parent.
 pub const ECHOLOOP_EFORKED: c_int = -10012;
 /// Not a code itself: a name that could not be resolved has this less the size of its EAI_ number
-/// (getaddrinfo(3)), so EAI_NONAME, -2 on Linux, is -11002.
+/// (getaddrinfo(3)): ECHOLOOP_EAI(EAI_NONAME), where EAI_NONAME is -2, is -11002. For EAI_SYSTEM it
+/// is the -errno behind it.
 pub const ECHOLOOP_RESOLVER_BASE: c_int = -11000;
 
 /// The texts of echoloop's own codes.
@@ -147,11 +148,14 @@ pub(crate) fn of(kind: ErrorKind) -> c_int {
 
 /// The status of a failure of the resolver.
 pub(crate) fn of_resolver(e: ResolveError) -> c_int {
-    ECHOLOOP_RESOLVER_BASE - e.code().abs()
+    match e.errno() {
+        errno if e.code() == libc::EAI_SYSTEM && errno != 0 => -errno,
+        _ => ECHOLOOP_RESOLVER_BASE - e.code().abs(),
+    }
 }
 
 /// The failure of the resolver that a status stands for.
-fn resolver_error(status: c_int) -> Option<ResolveError> {
+pub(crate) fn resolver_error(status: c_int) -> Option<ResolveError> {
     let size = ECHOLOOP_RESOLVER_BASE.checked_sub(status)?;
     let code = size * libc::EAI_NONAME.signum(); // Negative on Linux, positive on the BSDs.
     (1..1000)

@@ -121,6 +121,43 @@ static void all_remote(echoloop_remote *remote, int code)
     GETS(echoloop_remote_free(remote), code);
 }
 
+static void all_udp(echoloop_udp *udp, int code)
+{
+    static const echoloop_ip to = { { 127, 0, 0, 1 }, 0, 7, 4, 0 };
+    const echoloop_datagram *datagrams;
+    void *user;
+    char text[ECHOLOOP_ADDR_MAX];
+    GETS(echoloop_udp_send(udp, "x", 1), code);
+    GETS(echoloop_udp_send_to(udp, &to, "x", 1), code);
+    GETS(echoloop_udp_send_from(udp, &to, &to, "x", 1), code);
+    GETS(echoloop_udp_send_segments(udp, &to, "x", 1, 1), code);
+    GETS(echoloop_udp_received(udp, &datagrams), code);
+    GETS(echoloop_udp_connect(udp, &to), code);
+    GETS(echoloop_udp_disconnect(udp), code);
+    GETS(echoloop_udp_join(udp, "224.0.0.1", NULL), code);
+    GETS(echoloop_udp_leave(udp, "224.0.0.1", NULL), code);
+    GETS(echoloop_udp_join_source(udp, "232.0.0.1", "127.0.0.1", NULL), code);
+    GETS(echoloop_udp_leave_source(udp, "232.0.0.1", "127.0.0.1", NULL), code);
+    GETS(echoloop_udp_pause(udp), code);
+    GETS(echoloop_udp_resume(udp), code);
+    GETS(echoloop_udp_queued(udp), code);
+    GETS(echoloop_udp_dropped(udp), code);
+    GETS(echoloop_udp_set_user(udp, NULL), code);
+    GETS(echoloop_udp_user(udp, &user), code);
+    GETS(echoloop_udp_local_addr(udp, text, sizeof text), code);
+    GETS(echoloop_udp_peer_addr(udp, text, sizeof text), code);
+    GETS(echoloop_udp_share(udp), code);
+    GETS(echoloop_udp_close(udp), code);
+}
+
+static void all_lookup(echoloop_lookup *lookup, int code)
+{
+    echoloop_ip ip;
+    GETS(echoloop_lookup_count(lookup), code);
+    GETS(echoloop_lookup_addr(lookup, 0, &ip), code);
+    GETS(echoloop_lookup_cancel(lookup), code);
+}
+
 /* Every function on a loop, except its free, gets `code`. */
 static void all_loop(echoloop *loop, int code)
 {
@@ -135,6 +172,9 @@ static void all_loop(echoloop *loop, int code)
     echoloop_remote *remote = NULL;
     echoloop_watch *watch = NULL;
     int64_t deadline_us;
+    echoloop_udp *udp = NULL;
+    echoloop_lookup *lookup = NULL;
+    echoloop_signal *signal = NULL;
     GETS(echoloop_run(loop, &hooks, NULL), code);
     GETS(echoloop_poll_batch(loop, &event, 1, 0), code);
     GETS(echoloop_stop(loop), code);
@@ -153,7 +193,11 @@ static void all_loop(echoloop *loop, int code)
     GETS(echoloop_watch_new(loop, 0, ECHOLOOP_READABLE, NULL, NULL, &watch), code);
     GETS(echoloop_fd(loop), code);
     GETS(echoloop_next_deadline(loop, &deadline_us), code);
-    CHECK(!listener && !conn && !timer && !remote && !watch);
+    GETS(echoloop_udp_bind(loop, "127.0.0.1:0", NULL, &udp), code);
+    GETS(echoloop_udp_adopt(loop, 0, NULL, &udp), code);
+    GETS(echoloop_resolve(loop, "localhost", 0, NULL, &lookup), code);
+    GETS(echoloop_signal_watch(loop, SIGUSR1, &signal), code);
+    CHECK(!listener && !conn && !timer && !remote && !watch && !udp && !lookup && !signal);
 }
 
 static void all_server(echoloop_server *server, int code)
@@ -186,6 +230,9 @@ static void everything(uint64_t bits, int code)
     all_remote(MADE_UP(echoloop_remote, bits), code);
     all_watch(MADE_UP(echoloop_watch, bits), code);
     all_selector(MADE_UP(echoloop_selector, bits), code);
+    all_udp(MADE_UP(echoloop_udp, bits), code);
+    all_lookup(MADE_UP(echoloop_lookup, bits), code);
+    GETS(echoloop_signal_close(MADE_UP(echoloop_signal, bits)), code);
     all_loop(MADE_UP(echoloop, bits), code);
     all_server(MADE_UP(echoloop_server, bits), code);
     GETS(echoloop_free(MADE_UP(echoloop, bits)), code);
@@ -200,6 +247,9 @@ struct world {
     echoloop_timer *timer;
     echoloop_remote *remote;
     echoloop_watch *watch; /* Of the server's loop. */
+    echoloop_udp *udp;
+    echoloop_lookup *lookup; /* Its event is on the way. */
+    echoloop_signal *signal;
     echoloop_server *server;
     char addr[ECHOLOOP_ADDR_MAX];
 };
@@ -219,6 +269,8 @@ static struct world make_world(void)
     i = echoloop_fd(echoloop_server_loop(w.server));
     CHECK(i >= 0);
     GETS(echoloop_watch_new(w.loop, i, ECHOLOOP_READABLE, NULL, &w, &w.watch), 0);
+    GETS(echoloop_udp_bind(w.loop, "127.0.0.1:0", NULL, &w.udp), 0);
+    GETS(echoloop_signal_watch(w.loop, SIGUSR1, &w.signal), 0);
     for (tries = 0; w.accepted == NULL && tries < 100; tries++) {
         n = echoloop_poll_batch(w.loop, events, 16, ECHOLOOP_MS(100));
         CHECK(n >= 0);
@@ -227,6 +279,7 @@ static struct world make_world(void)
                 w.accepted = events[i].conn;
     }
     CHECK(w.accepted != NULL);
+    GETS(echoloop_resolve(w.loop, "127.0.0.1", 0, NULL, &w.lookup), 0);
     return w;
 }
 
@@ -266,6 +319,10 @@ static void handles_with_a_bit_flipped_are_bad_handles(void)
         all_timer(MADE_UP(echoloop_timer, (uintptr_t)w.timer ^ flip), ECHOLOOP_EBADHANDLE);
         all_watch(MADE_UP(echoloop_watch, (uintptr_t)w.watch ^ flip), ECHOLOOP_EBADHANDLE);
         all_server(MADE_UP(echoloop_server, (uintptr_t)w.server ^ flip), ECHOLOOP_EBADHANDLE);
+        all_udp(MADE_UP(echoloop_udp, (uintptr_t)w.udp ^ flip), ECHOLOOP_EBADHANDLE);
+        all_lookup(MADE_UP(echoloop_lookup, (uintptr_t)w.lookup ^ flip), ECHOLOOP_EBADHANDLE);
+        GETS(echoloop_signal_close(MADE_UP(echoloop_signal, (uintptr_t)w.signal ^ flip)),
+             ECHOLOOP_EBADHANDLE);
         /* The two loops, and the two connections, are one bit apart, and alive. */
         if (MADE_UP(echoloop, (uintptr_t)w.loop ^ flip) == echoloop_server_loop(w.server))
             continue;
@@ -279,12 +336,19 @@ static void handles_with_a_bit_flipped_are_bad_handles(void)
 static void handles_of_another_kind_are_bad_handles(void)
 {
     struct world w = make_world();
+    echoloop_ip ip;
+    GETS(echoloop_ip_parse("127.0.0.1", &ip), 0);
     all_listener((echoloop_listener *)w.client, ECHOLOOP_EBADHANDLE);
     all_timer((echoloop_timer *)w.client, ECHOLOOP_EBADHANDLE);
     all_watch((echoloop_watch *)w.timer, ECHOLOOP_EBADHANDLE);
     all_selector((echoloop_selector *)w.remote, ECHOLOOP_EBADHANDLE);
     all_conn((echoloop_conn *)w.timer, ECHOLOOP_EBADHANDLE);
     all_conn((echoloop_conn *)w.loop, ECHOLOOP_EBADHANDLE);
+    all_conn((echoloop_conn *)w.udp, ECHOLOOP_EBADHANDLE);
+    all_udp((echoloop_udp *)w.signal, ECHOLOOP_EBADHANDLE);
+    all_lookup((echoloop_lookup *)w.udp, ECHOLOOP_EBADHANDLE);
+    GETS(echoloop_signal_close((echoloop_signal *)w.lookup), ECHOLOOP_EBADHANDLE);
+    GETS(echoloop_answer_add((echoloop_answer *)w.udp, &ip), ECHOLOOP_EBADHANDLE);
     all_loop((echoloop *)w.listener, ECHOLOOP_EBADHANDLE);
     all_loop((echoloop *)w.server, ECHOLOOP_EBADHANDLE);
     all_server((echoloop_server *)w.loop, ECHOLOOP_EBADHANDLE);
@@ -306,6 +370,12 @@ static void freed_and_closed_handles_are_bad_handles(void)
     all_watch(w.watch, ECHOLOOP_EBADHANDLE);
     GETS(echoloop_listener_close(w.listener), 0);
     all_listener(w.listener, ECHOLOOP_EBADHANDLE);
+    GETS(echoloop_udp_close(w.udp), 0);
+    all_udp(w.udp, ECHOLOOP_EBADHANDLE);
+    GETS(echoloop_lookup_cancel(w.lookup), 0);
+    all_lookup(w.lookup, ECHOLOOP_EBADHANDLE);
+    GETS(echoloop_signal_close(w.signal), 0);
+    GETS(echoloop_signal_close(w.signal), ECHOLOOP_EBADHANDLE);
     GETS(echoloop_remote_new(w.loop, &second), 0);
     GETS(echoloop_remote_free(second), 0);
     all_remote(second, ECHOLOOP_EBADHANDLE);
@@ -325,6 +395,8 @@ static void freed_and_closed_handles_are_bad_handles(void)
         all_conn(w.client, ECHOLOOP_EBADHANDLE);
         all_timer(w.timer, ECHOLOOP_EBADHANDLE);
         all_watch(w.watch, ECHOLOOP_EBADHANDLE);
+        all_udp(w.udp, ECHOLOOP_EBADHANDLE);
+        all_lookup(w.lookup, ECHOLOOP_EBADHANDLE);
         end_world(next);
     }
     GETS(echoloop_remote_post(w.remote, NULL), ECHOLOOP_ECLOSED);
@@ -343,6 +415,8 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     echoloop_listen_options newer[2];
     echoloop_conn_options conn = ECHOLOOP_CONN_OPTIONS_INIT;
     echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
+    echoloop_udp_options udp = ECHOLOOP_UDP_OPTIONS_INIT;
+    echoloop_ip to = { { 0 }, 0, 7, 0, 0 };
     char small[4];
     memset(&unset, 0, sizeof unset);
     GETS(echoloop_listen(w.loop, NULL, NULL, &listener), ECHOLOOP_ENULL);
@@ -391,6 +465,31 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     GETS(echoloop_conn_send(w.client, "x", 0), 0);
     GETS(echoloop_conn_unread(w.client, NULL, 0), 0);
     GETS(echoloop_conn_send(w.client, "x", SIZE_MAX), ECHOLOOP_EINVAL);
+    GETS(echoloop_udp_bind(w.loop, NULL, NULL, &w.udp), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_bind(w.loop, "127.0.0.1:0", NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_adopt(w.loop, 0, NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_adopt(w.loop, -1, NULL, &w.udp), -EBADF);
+    udp.size = 0;
+    GETS(echoloop_udp_bind(w.loop, "127.0.0.1:0", &udp, &w.udp), ECHOLOOP_EINVAL);
+    GETS(echoloop_udp_received(w.udp, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_user(w.udp, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_connect(w.udp, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_connect(w.udp, &to), ECHOLOOP_EINVAL);
+    GETS(echoloop_udp_send(w.udp, NULL, 1), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_send_to(w.udp, NULL, "x", 1), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_send_to(w.udp, &to, "x", 1), ECHOLOOP_EINVAL);
+    GETS(echoloop_udp_send_from(w.udp, NULL, &to, "x", 1), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_send_segments(w.udp, &to, "x", SIZE_MAX, 1), ECHOLOOP_EINVAL);
+    GETS(echoloop_udp_join(w.udp, NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_join_source(w.udp, "232.0.0.1", NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_local_addr(w.udp, NULL, 64), ECHOLOOP_ENULL);
+    GETS(echoloop_udp_local_addr(w.udp, small, sizeof small), ECHOLOOP_EINVAL);
+    GETS(echoloop_resolve(w.loop, NULL, 0, NULL, &w.lookup), ECHOLOOP_ENULL);
+    GETS(echoloop_resolve(w.loop, "localhost", 0, NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_lookup_addr(w.lookup, 0, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_answer_add(NULL, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_signal_watch(w.loop, SIGUSR1, NULL), ECHOLOOP_ENULL);
+    GETS(echoloop_signal_watch(w.loop, SIGKILL, &w.signal), ECHOLOOP_EINVAL);
     GETS(echoloop_timer_new(w.loop, -1, 0, NULL, &w.timer), ECHOLOOP_EINVAL);
     GETS(echoloop_timer_rearm(w.timer, -1), ECHOLOOP_EINVAL);
     GETS(echoloop_listen(w.loop, "localhost", NULL, &listener), ECHOLOOP_EINVAL);
@@ -422,6 +521,9 @@ static void *try_from_another_thread(void *user)
     all_listener(w->listener, ECHOLOOP_EWRONGTHREAD);
     all_timer(w->timer, ECHOLOOP_EWRONGTHREAD);
     all_watch(w->watch, ECHOLOOP_EWRONGTHREAD);
+    all_udp(w->udp, ECHOLOOP_EWRONGTHREAD);
+    all_lookup(w->lookup, ECHOLOOP_EWRONGTHREAD);
+    GETS(echoloop_signal_close(w->signal), ECHOLOOP_EWRONGTHREAD);
     all_loop(w->loop, ECHOLOOP_EWRONGTHREAD);
     all_server(w->server, ECHOLOOP_EWRONGTHREAD);
     GETS(echoloop_remote_wake(w->remote), 0);

@@ -159,6 +159,8 @@ class Options(ctypes.Structure):
         ("events_per_turn", ctypes.c_int64),
         ("post_capacity", ctypes.c_int64),
         ("slow_handler_us", ctypes.c_int64),
+        ("resolve", ctypes.c_void_p),
+        ("resolve_user", ctypes.c_void_p),
     )
 
 
@@ -239,6 +241,7 @@ SCALARS: dict[str, Any] = {
     "const void *": ctypes.c_char_p,
     "const char *": ctypes.c_char_p,
     "char *": ctypes.c_char_p,
+    "echoloop_resolve_fn": ctypes.c_void_p,
     # The array is one of bytes; its address is given.
     "echoloop_event *": ctypes.c_void_p,
 }
