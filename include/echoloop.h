@@ -137,8 +137,17 @@
  *     datagrams in on_datagrams        the callback returns, also if it closes the socket
  *     echoloop_udp_received()          the next call for events on this loop, or its free
  *     host, answer in a resolver       it returns
+ *     target and text in a log line    the callback returns
  *     echoloop_last_error()            the thread ends; overwritten by its next failure
  *     echoloop_strerror() and the like for ever
+ *
+ * LOG
+ *
+ * The library prints nothing. What it has to tell people goes, line by line, to the callback of
+ * echoloop_set_log(), of which a process has one; before that is set, nowhere. It is called on any
+ * thread and in the middle of calls, so it must not call back into echoloop. After ECHOLOOP_EPANIC (a
+ * bug in echoloop) every call on that loop gets it again, save its free; what is known of the bug is
+ * a line of level ECHOLOOP_LOG_ERROR with target "panic", and in echoloop_last_error().
  *
  * STRUCTS
  *
@@ -189,7 +198,7 @@
  *     selector_... (5), poll,
  *       select                  yes       yes              yes            yes
  *     answer_add                only in the resolver that it was given to: else EBADHANDLE
- *     version, has,
+ *     version, has, set_log,
  *       strerror, ...,
  *       ip_..., live_handles    yes       yes              yes            yes
  *
@@ -528,6 +537,37 @@
 #define ECHOLOOP_FD_NAME_MAX 256
 
 /**
+ * No log; see echoloop_set_log().
+ */
+#define ECHOLOOP_LOG_OFF 0
+
+/**
+ * Something is broken: a bug in echoloop (target "panic"), a worker that has failed.
+ */
+#define ECHOLOOP_LOG_ERROR 1
+
+/**
+ * Somebody should look at it: refused connections (at most a line a second), callbacks that hold the
+ * loop.
+ */
+#define ECHOLOOP_LOG_WARN 2
+
+/**
+ * What happens now and then.
+ */
+#define ECHOLOOP_LOG_INFO 3
+
+/**
+ * What happens to single connections.
+ */
+#define ECHOLOOP_LOG_DEBUG 4
+
+/**
+ * All there is.
+ */
+#define ECHOLOOP_LOG_TRACE 5
+
+/**
  * The handle is NULL, stale, of another kind, or made up.
  */
 #define ECHOLOOP_EBADHANDLE -10001
@@ -571,7 +611,8 @@
 /**
  * The loop runs already: echoloop_run(), echoloop_server_run() and echoloop_poll_batch() can't be
  * called in a callback of the same loop, and nothing at all in a signal handler. Of a selector:
- * another thread waits on it.
+ * another thread waits on it. In a callback of the log or of slow handlers: the loop is in the
+ * middle of a call.
  */
 #define ECHOLOOP_EREENTRY -10009
 
@@ -1417,6 +1458,11 @@ typedef struct echoloop_inherited_fd {
 } echoloop_inherited_fd;
 
 /**
+ * Called with a line of log; see echoloop_set_log().
+ */
+typedef void (*echoloop_log_fn)(void *user, int level, const char *target, const char *text);
+
+/**
  * How often something took how long. Quantiles are at most 12.5% too long, and 0 where nothing was
  * measured yet; count, sum and max are exact. This struct does not grow.
  */
@@ -2258,6 +2304,26 @@ int echoloop_adopt_listener(struct echoloop *loop,
  * only if nobody else has the socket. Errors: -EMFILE.
  */
 int echoloop_listener_share(struct echoloop_listener *listener);
+
+/**
+ * Has every line of log up to level (ECHOLOOP_LOG_ERROR to ECHOLOOP_LOG_TRACE) told to callback:
+ * target says where it comes from, such as "echoloop_core::conn::accept" or "panic"; text has no line
+ * feed at its end and is cut at 1,023 bytes. Both are readable until the callback returns. Replaces
+ * what was set before, for the whole process; callback NULL, or ECHOLOOP_LOG_OFF: no log, which is how
+ * it begins. May be called at any time, on any thread.
+ *
+ * callback is called on any thread, on several at a time, and in the middle of calls: it must not call
+ * back into echoloop, save for texts and versions. If it does, this function, and calls on the loop
+ * in the middle of whose call it was called, get ECHOLOOP_EREENTRY, and lines that come of it are
+ * dropped. Once this has returned, the callback before is called no more: it waits for calls under
+ * way, so the caller must not hold what that callback waits for.
+ *
+ * A bug in echoloop (ECHOLOOP_EPANIC) is told here with what is known of it; the library itself prints
+ * nothing. Errors: ECHOLOOP_EINVAL for a level that there is not.
+ */
+int echoloop_set_log(int level,
+                     echoloop_log_fn callback,
+                     void *user);
 
 /**
  * Resolves a name on a thread of the loop, by getaddrinfo(3), so /etc/hosts counts, or by the

@@ -15,7 +15,7 @@ use crate::handle::{handle, raw};
 use crate::options::timeout;
 use crate::pointer::{check_out, check_sized, read_sized, write, write_sized};
 use crate::{
-    echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_event,
+    bug, echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_event,
     echoloop_listen_options, echoloop_listener, echoloop_options, nested, own, registry, remote,
     selector,
 };
@@ -198,8 +198,8 @@ pub(crate) fn make(
     if crate::reserve::is_short() {
         return Err(Refused::new(operation, crate::ECHOLOOP_ENOMEM));
     }
-    let built = std::panic::catch_unwind(std::panic::AssertUnwindSafe(build));
-    let server = built.map_err(|_| Refused::new(operation, crate::ECHOLOOP_EPANIC))??;
+    bug::watch();
+    let server = bug::caught(build).ok_or_else(|| bug::refused(operation))??;
     Ok(registry::adopt(server, kind))
 }
 

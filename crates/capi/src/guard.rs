@@ -71,7 +71,7 @@ pub(crate) fn occupy_cell(
     cell: &LoopCell,
     act: impl FnOnce(&LoopCell) -> Result<c_int, Refused>,
 ) -> Result<c_int, Refused> {
-    if cell.busy.replace(true) {
+    if registry::is_lent(cell) || cell.busy.replace(true) {
         return Err(Refused::new(operation, ECHOLOOP_EREENTRY));
     }
     let outcome = catch_unwind(AssertUnwindSafe(|| {

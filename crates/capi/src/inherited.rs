@@ -6,14 +6,13 @@
 use std::collections::VecDeque;
 use std::ffi::{c_char, c_int};
 use std::os::fd::IntoRawFd;
-use std::panic::catch_unwind;
 use std::sync::{Mutex, MutexGuard};
 
 use echoloop_core::{Inherited, inherited_listeners};
 
 use crate::detail::{Refused, returned};
 use crate::text::FixedText;
-use crate::{ECHOLOOP_ENULL, ECHOLOOP_EPANIC};
+use crate::{ECHOLOOP_ENULL, bug};
 
 /// Bytes of a name in echoloop_inherited_fd, its end mark included; systemd.socket(5) has no longer
 /// ones.
@@ -47,8 +46,9 @@ pub unsafe extern "C" fn echoloop_inherited(
     fds: *mut echoloop_inherited_fd,
     capacity: usize,
 ) -> c_int {
-    let taken = catch_unwind(take_from_environment)
-        .unwrap_or_else(|_| Err(Refused::new("inherit listeners", ECHOLOOP_EPANIC)));
+    bug::watch();
+    let taken = bug::caught(take_from_environment)
+        .unwrap_or_else(|| Err(bug::refused("inherit listeners")));
     returned(taken.and_then(|()| {
         if fds.is_null() && capacity > 0 {
             return Err(Refused::new("inherit listeners", ECHOLOOP_ENULL));

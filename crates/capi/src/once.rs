@@ -5,7 +5,6 @@
 
 use std::ffi::c_int;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use echoloop_core::{PollFd, poll, select};
 
@@ -13,7 +12,7 @@ use crate::convert::readiness_bits;
 use crate::detail::{Refused, returned};
 use crate::options::timeout;
 use crate::watch::{borrow, interest_of};
-use crate::{ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, ECHOLOOP_EPANIC};
+use crate::{ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, bug};
 
 /// A descriptor for echoloop_poll().
 #[repr(C)]
@@ -176,6 +175,6 @@ fn caught(
     operation: &'static str,
     act: impl FnOnce() -> Result<c_int, Refused>,
 ) -> Result<c_int, Refused> {
-    catch_unwind(AssertUnwindSafe(act))
-        .unwrap_or_else(|_| Err(Refused::new(operation, ECHOLOOP_EPANIC)))
+    bug::watch();
+    bug::caught(act).unwrap_or_else(|| Err(bug::refused(operation)))
 }

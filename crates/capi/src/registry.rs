@@ -5,6 +5,8 @@
 //! asked for by another thread, or made before a fork) is a bit in that same word: the comparison fails, and the slow
 //! path sorts it out. Other threads see only what is published under the entry's lock.
 
+mod ending;
+
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -14,13 +16,19 @@ use std::sync::{Mutex, MutexGuard};
 use echoloop_core::{Kind, LoopId, MAX_LOOPS, Remote};
 use echoloop_server::Server;
 
+use self::ending::accept_free;
 use crate::adopt::Given;
 use crate::batch::Batch;
 use crate::datagram::Lent;
 use crate::detail::Refused;
 use crate::own::Owned;
 use crate::thread::token;
-use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EFORKED, ECHOLOOP_EPANIC, ECHOLOOP_EWRONGTHREAD, fork};
+use crate::{
+    ECHOLOOP_EBADHANDLE, ECHOLOOP_EFORKED, ECHOLOOP_EPANIC, ECHOLOOP_EREENTRY,
+    ECHOLOOP_EWRONGTHREAD, bug, fork,
+};
+
+pub(crate) use self::ending::{destroy, free};
 
 /// A bug was met inside the loop; it can only be freed.
 const POISONED: u64 = 1;
@@ -170,6 +178,9 @@ fn find_unusual<'a>(
     if owner & FREE_ASKED != 0 {
         // SAFETY: as in `find`: the token is this thread's.
         let cell: &LoopCell = unsafe { &*PLACES[index].cell.load(Relaxed) };
+        if is_lent(cell) {
+            return Err(Refused::new(operation, ECHOLOOP_EREENTRY));
+        }
         if !cell.busy.get() {
             destroy(index);
             return bad();
@@ -221,7 +232,7 @@ pub(crate) fn after_fork(operation: &'static str, raw: u64) -> Result<(), Refuse
         return Err(Refused::new(operation, ECHOLOOP_EPANIC));
     }
     let Ok(mut server) = cell.server.try_borrow_mut() else {
-        return Err(Refused::new(operation, crate::ECHOLOOP_EREENTRY));
+        return Err(Refused::new(operation, ECHOLOOP_EREENTRY));
     };
     match catch_unwind(AssertUnwindSafe(|| server.event_loop().after_fork())) {
         Ok(made_anew) => made_anew?,
@@ -277,73 +288,12 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
     }
 }
 
-/// Frees a loop or server: now, at the end of its run, or, for another thread's, at the next call
-/// of its owner.
-pub(crate) fn free(operation: &'static str, raw: u64, kind: Kind) -> Result<(), Refused> {
-    let index = LoopId::index_of(raw);
-    let entry = &ENTRIES[index];
-    let mine = {
-        let mut published = published(entry);
-        let Some(present) = &mut *published else {
-            return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
-        };
-        let living = if kind == Kind::Server {
-            present.server_handle
-        } else {
-            present.loop_handle
-        };
-        if raw == 0 || raw != living || present.freed {
-            return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
-        }
-        if kind == Kind::Loop && present.server_handle != 0 {
-            let why = format_args!("the loop belongs to a server; free the server");
-            return Err(Refused::because(operation, crate::ECHOLOOP_EINVAL, why));
-        }
-        present.freed = true;
-        let mine = PLACES[index].owner.load(Relaxed) & !FLAGS == token();
-        if !mine {
-            PLACES[index].owner.fetch_or(FREE_ASKED, Relaxed);
-            let _ = present.remote.stop(); // Ends the owner's wait; a loop that is gone needs none.
-        }
-        mine
-    };
-    if mine {
-        // SAFETY: as in `find`: the token is this thread's.
-        let cell: &LoopCell = unsafe { &*PLACES[index].cell.load(Relaxed) };
-        if cell.busy.get() {
-            accept_free(cell);
-        } else {
-            destroy(index);
-        }
-    }
-    Ok(())
-}
-
-/// Ends a loop of this thread that is not busy.
-pub(crate) fn destroy(index: usize) {
-    let entry = &ENTRIES[index];
-    *published(entry) = None;
-    PLACES[index].owner.store(0, Relaxed);
-    entry.live.store(0, Relaxed);
-    let cell = PLACES[index].cell.swap(ptr::null_mut(), Relaxed);
-    LOOPS.fetch_sub(1, Relaxed);
-    // A poisoned loop may panic once more on its way out; then the rest of it is leaked.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the pointer came from `Box::into_raw` in `adopt`, this thread owns it, the swap
-        // above made it unreachable, and callers hold no reference any more: they are not busy.
-        let mut cell = unsafe { Box::from_raw(cell) };
-        // No callback is called any more.
-        cell.server.get_mut().event_loop().ignore_slow_handlers();
-        drop(cell);
-    }));
-}
-
 /// Makes a loop of this thread unusable.
 #[cold]
 pub(crate) fn poison(operation: &'static str, cell: &LoopCell) -> Refused {
     cell.interrupted.set(true);
     PLACES[cell.index].owner.fetch_or(POISONED, Relaxed);
-    Refused::new(operation, ECHOLOOP_EPANIC)
+    bug::refused(operation)
 }
 
 /// Looks up, once a turn, what other threads want of the loop, and tells them how it does.
@@ -355,6 +305,22 @@ pub(crate) fn note_turn(cell: &LoopCell, live: usize) {
     if PLACES[index].owner.load(Relaxed) & FREE_ASKED != 0 {
         accept_free(cell);
     }
+}
+
+/// Whether a loop of this thread is lent to a call further up the stack, which has called a callback in
+/// its middle: of the log, or of slow handlers.
+pub(crate) fn is_lent(cell: &LoopCell) -> bool {
+    cell.server.try_borrow_mut().is_err()
+}
+
+/// Whether any loop of this thread is.
+pub(crate) fn is_lent_here() -> bool {
+    let used = USED.load(Relaxed).min(MAX_LOOPS);
+    PLACES[..used].iter().any(|place| {
+        // SAFETY: as in `find`: the token is this thread's.
+        place.owner.load(Relaxed) & !FLAGS == token()
+            && is_lent(unsafe { &*place.cell.load(Relaxed) })
+    })
 }
 
 /// Whether a bug was met inside the loop.
@@ -390,12 +356,6 @@ pub(crate) fn live_handles() -> i64 {
     }
     let within = ENTRIES[..used].iter().map(|entry| entry.live.load(Relaxed));
     LOOPS.load(Relaxed) + within.sum::<i64>()
-}
-
-fn accept_free(cell: &LoopCell) {
-    PLACES[cell.index].owner.fetch_and(!FREE_ASKED, Relaxed);
-    cell.free_at_end.set(true);
-    cell.interrupted.set(true);
 }
 
 fn published(entry: &Entry) -> MutexGuard<'_, Option<Published>> {

@@ -6,7 +6,6 @@
 //! handed out by the next wait.
 
 use std::ffi::c_int;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -21,7 +20,7 @@ use crate::table::Table;
 use crate::watch::{borrow, interest_of, mode_of};
 use crate::{
     ECHOLOOP_EBADHANDLE, ECHOLOOP_ECLOSED, ECHOLOOP_EFORKED, ECHOLOOP_EINVAL, ECHOLOOP_ENULL,
-    ECHOLOOP_EPANIC, ECHOLOOP_EREENTRY, echoloop_selector, fork,
+    ECHOLOOP_EPANIC, ECHOLOOP_EREENTRY, bug, echoloop_selector, fork,
 };
 
 /// What echoloop_selector_wait() found ready.
@@ -70,8 +69,8 @@ pub unsafe extern "C" fn echoloop_selector_new(out: *mut *mut echoloop_selector)
     let operation = "create selector";
     returned(check_out(operation, out).and_then(|()| {
         fork::mark_in_children();
-        let selector =
-            catch_unwind(Selector::new).map_err(|_| Refused::new(operation, ECHOLOOP_EPANIC))??;
+        bug::watch();
+        let selector = bug::caught(Selector::new).ok_or_else(|| bug::refused(operation))??;
         let shared = Shared {
             waker: Box::new(selector.waker()),
             forks: fork::count(),
@@ -236,9 +235,9 @@ fn with(
     returned(find(operation, selector).and_then(|shared| {
         let mut state = shared.lock();
         let selector = state.idle(operation)?;
-        let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| act(selector))) else {
+        let Some(outcome) = bug::caught(|| act(selector)) else {
             state.place = Place::Poisoned;
-            return Err(Refused::new(operation, ECHOLOOP_EPANIC));
+            return Err(bug::refused(operation));
         };
         outcome?;
         state.left.retain(|selected| Some(selected.fd) != forgotten);
@@ -263,7 +262,7 @@ impl Shared {
         };
         let mut found = std::mem::take(&mut state.left);
         drop(state);
-        let waited = catch_unwind(AssertUnwindSafe(|| selector.wait(timeout, &mut found)));
+        let waited = bug::caught(|| selector.wait(timeout, &mut found));
         let mut state = self.lock();
         if let Place::Freed = state.place {
             return Err(Refused::because(
@@ -272,9 +271,9 @@ impl Shared {
                 format_args!("the selector was freed meanwhile"),
             ));
         }
-        let Ok(waited) = waited else {
+        let Some(waited) = waited else {
             state.place = Place::Poisoned;
-            return Err(Refused::new(operation, ECHOLOOP_EPANIC));
+            return Err(bug::refused(operation));
         };
         state.place = Place::Idle(selector);
         waited?;

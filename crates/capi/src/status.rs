@@ -30,7 +30,8 @@ pub const ECHOLOOP_EINVAL: c_int = -10007;
 pub const ECHOLOOP_EWRONGTHREAD: c_int = -10008;
 /// The loop runs already: echoloop_run(), echoloop_server_run() and echoloop_poll_batch() can't be
 /// called in a callback of the same loop, and nothing at all in a signal handler. Of a selector:
-/// another thread waits on it.
+/// another thread waits on it. In a callback of the log or of slow handlers: the loop is in the
+/// middle of a call.
 pub const ECHOLOOP_EREENTRY: c_int = -10009;
 /// A bug inside echoloop: the loop is unusable from now on and can only be freed. Other loops are
 /// not affected.

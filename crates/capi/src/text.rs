@@ -36,6 +36,11 @@ impl<const N: usize> FixedText<N> {
     pub(crate) fn c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(self.with_end()).unwrap_or_default()
     }
+
+    pub(crate) fn as_str(&self) -> &str {
+        // Only whole characters are ever put in.
+        std::str::from_utf8(&self.bytes[..self.len]).unwrap_or_default()
+    }
 }
 
 impl<const N: usize> fmt::Write for FixedText<N> {

@@ -438,6 +438,9 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     GETS(echoloop_metrics_get(w.loop, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_dump(w.loop, NULL, 1), ECHOLOOP_ENULL);
     GETS(echoloop_has(NULL), 0);
+    GETS(echoloop_set_log(ECHOLOOP_LOG_TRACE + 1, NULL, NULL), ECHOLOOP_EINVAL);
+    GETS(echoloop_set_log(-1, NULL, NULL), ECHOLOOP_EINVAL);
+    GETS(echoloop_set_log(ECHOLOOP_LOG_TRACE, NULL, NULL), 0);
     GETS(echoloop_has("no such thing"), 0);
     GETS(echoloop_conn_user(w.client, NULL), ECHOLOOP_ENULL);
     GETS(echoloop_conn_peer_addr(w.client, NULL, 64), ECHOLOOP_ENULL);
