@@ -381,6 +381,67 @@ fn options_that_make_no_sense_are_refused_and_the_others_count() {
     assert_eq!(words(&el, Face::Batches, 1), [b"know"]);
 }
 
+/// What the kernel has of a socket.
+fn settings(udp: *mut echoloop_udp, is_set: impl FnOnce(&socket2::SockRef<'_>)) {
+    let fd = echoloop_udp_share(udp);
+    assert!(fd >= 0, "{}", last_error());
+    let socket = unsafe { UdpSocket::from_raw_fd(fd) };
+    is_set(&socket2::SockRef::from(&socket));
+}
+
+#[test]
+fn every_option_reaches_the_socket() {
+    let el = Loop::new();
+    let lo = c("lo");
+    let given = echoloop_udp_options {
+        device: lo.as_ptr(),
+        multicast_interface: lo.as_ptr(),
+        recv_buffer: 9000,
+        send_buffer: 8000,
+        reuse_address: 1,
+        reuse_port: 1,
+        broadcast: 1,
+        no_multicast_loop: 1,
+        multicast_ttl: -1,
+        ttl: 9,
+        tos: 16,
+        ..options()
+    };
+    let udp = bind_with(&el, "127.0.0.1:0", &given).unwrap_or_else(|_| panic!("{}", last_error()));
+    settings(udp, |socket| {
+        assert_eq!(socket.device().unwrap().as_deref(), Some(&b"lo"[..]));
+        assert_eq!(
+            socket.recv_buffer_size().unwrap(),
+            18_000,
+            "Linux doubles it"
+        );
+        assert_eq!(
+            socket.send_buffer_size().unwrap(),
+            16_000,
+            "Linux doubles it"
+        );
+        assert!(socket.reuse_address().unwrap() && socket.reuse_port().unwrap());
+        assert!(socket.broadcast().unwrap() && !socket.multicast_loop_v4().unwrap());
+        assert_eq!(socket.multicast_ttl_v4().unwrap(), 0);
+        assert_eq!(
+            (socket.ttl_v4().unwrap(), socket.tos_v4().unwrap()),
+            (9, 16)
+        );
+    });
+    let both = echoloop_udp_options {
+        dual_stack: 1,
+        multicast_ttl: 5,
+        ..options()
+    };
+    for (given, only_v6, hops) in [(options(), true, 1), (both, false, 5)] {
+        let udp = bind_with(&el, "[::]:0", &given).unwrap();
+        settings(udp, |socket| {
+            assert_eq!(socket.only_v6().unwrap(), only_v6);
+            assert_eq!(socket.multicast_hops_v6().unwrap(), hops);
+        });
+    }
+}
+
 #[test]
 fn a_paused_socket_is_silent_until_it_is_resumed() {
     for face in FACES {
@@ -482,6 +543,17 @@ fn a_group_is_heard_while_it_is_joined() {
 }
 
 #[test]
+fn the_scope_of_a_group_is_the_interface_it_is_heard_on() {
+    let el = Loop::new();
+    let (udp, _) = bind(&el, "[::]:0");
+    let (scoped, group, lo) = (c("ff02::77:1%lo"), c("ff02::77:1"), c("lo"));
+    unsafe {
+        assert_eq!(echoloop_udp_join(udp, scoped.as_ptr(), ptr::null()), 0);
+        assert_eq!(echoloop_udp_leave(udp, group.as_ptr(), lo.as_ptr()), 0);
+    }
+}
+
+#[test]
 fn a_socket_changes_hands_only_when_it_is_taken() {
     let el = Loop::new();
     let adopt = |fd| {
@@ -502,6 +574,7 @@ fn a_socket_changes_hands_only_when_it_is_taken() {
     );
 
     peer().send_to(b"before", addr).unwrap();
+    let held = descriptors_of(&mine);
     let (status, udp) = adopt(mine.into_raw_fd());
     assert_eq!(
         (status, local(udp)),
@@ -513,12 +586,22 @@ fn a_socket_changes_hands_only_when_it_is_taken() {
 
     let shared = echoloop_udp_share(udp);
     assert!(shared >= 0, "{}", last_error());
-    assert_eq!(echoloop_udp_close(udp), 0);
     let mine = unsafe { UdpSocket::from_raw_fd(shared) };
+    assert_eq!((held, descriptors_of(&mine)), (1, 2), "its own, and this");
+    assert_eq!(echoloop_udp_close(udp), 0);
     mine.set_nonblocking(false).unwrap();
     mine.set_read_timeout(Some(PATIENCE)).unwrap();
     peer().send_to(b"after", addr).unwrap();
     assert_eq!(receive(&mine), b"after");
+}
+
+/// How many descriptors of this process lead to a socket, proc(5).
+fn descriptors_of(socket: &UdpSocket) -> usize {
+    let to = |name: &str| std::fs::read_link(format!("/proc/self/fd/{name}")).ok();
+    let this = to(&socket.as_raw_fd().to_string());
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    let names = all.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| to(name) == this).count()
 }
 
 #[test]
