@@ -12,12 +12,13 @@ use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::ptr;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ::echoloop::*;
 
+const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_US: i64 = 10_000_000;
 const FOR_EVER: i64 = -1;
 
@@ -119,7 +120,7 @@ fn what_a_short_array_has_no_room_for_is_told_by_the_next_waits() {
     let mut told = Vec::new();
     for expected in [2, 2, 1] {
         // What is left over is not waited for.
-        let ready = try_wait(selector, 2, FOR_EVER).unwrap();
+        let ready = try_wait(selector, 2, PATIENCE_US).unwrap();
         assert_eq!(ready.len(), expected);
         told.extend(ready.iter().map(|ready| ready.key));
     }
@@ -140,7 +141,7 @@ fn what_a_short_array_has_no_room_for_is_told_by_the_next_waits() {
         echoloop_selector_modify(selector, fd(others[1]), ECHOLOOP_PRIORITY),
         0
     );
-    assert_eq!(keys(selector, FOR_EVER), others[2..]);
+    assert_eq!(keys(selector, PATIENCE_US), others[2..]);
     assert_eq!(keys(selector, 0), []);
     assert_eq!(echoloop_selector_free(selector), 0);
 }
@@ -150,8 +151,8 @@ fn files_are_ready_and_a_dead_descriptor_is_told_once_by_its_number() {
     let selector = new_selector();
     let null = File::open("/dev/null").unwrap();
     register(selector, &null, ECHOLOOP_WATCH_LEVEL, 1);
-    assert_eq!(keys(selector, FOR_EVER), [1]);
-    assert_eq!(keys(selector, FOR_EVER), [1]);
+    assert_eq!(keys(selector, PATIENCE_US), [1]);
+    assert_eq!(keys(selector, PATIENCE_US), [1]);
     assert_eq!(echoloop_selector_unregister(selector, null.as_raw_fd()), 0);
 
     let [(reader, _writer)] = pipes();
@@ -219,21 +220,13 @@ fn what_is_wrong_with_a_call_is_said() {
 fn a_wake_ends_the_wait_of_now_or_the_next_one() {
     let selector = new_selector();
     assert_eq!(echoloop_selector_wake(selector), 0);
-    assert_eq!(keys(selector, FOR_EVER), []);
+    let before = Instant::now();
+    assert_eq!(keys(selector, PATIENCE_US), []);
+    assert!(before.elapsed() < PATIENCE);
     for timeout_us in [FOR_EVER, i64::MAX, i64::MIN] {
-        let address = selector.addr();
-        let waker = thread::spawn(move || {
-            let selector = ptr::without_provenance_mut(address);
-            while try_wait(selector, 1, 0) != Err(ECHOLOOP_EREENTRY) {
-                thread::yield_now();
-            }
-            assert_eq!(echoloop_selector_wake(selector), 0);
-        });
-        // The other thread's looks take turns with this wait.
-        while try_wait(selector, 1, timeout_us) == Err(ECHOLOOP_EREENTRY) {
-            thread::yield_now();
-        }
-        waker.join().unwrap();
+        let waits = waiter(selector, timeout_us);
+        assert_eq!(echoloop_selector_wake(selector), 0);
+        assert_eq!(waits.recv_timeout(PATIENCE), Ok(Ok(0)));
     }
     let before = Instant::now();
     assert_eq!(keys(selector, 20_000), []);
@@ -241,22 +234,21 @@ fn a_wake_ends_the_wait_of_now_or_the_next_one() {
     assert_eq!(echoloop_selector_free(selector), 0);
 }
 
-/// A thread that waits on a selector, for ever.
-fn waiter(selector: *mut echoloop_selector) -> thread::JoinHandle<Result<usize, c_int>> {
+/// A thread that waits on a selector; what comes of it.
+fn waiter(selector: *mut echoloop_selector, timeout_us: i64) -> Receiver<Result<usize, c_int>> {
     let address = selector.addr();
-    let (begins, begun) = channel();
-    let waiter = thread::spawn(move || {
-        begins.send(()).unwrap();
+    let (told, outcome) = channel();
+    thread::spawn(move || {
         let selector = ptr::without_provenance_mut(address);
-        try_wait(selector, 8, FOR_EVER).map(|ready| ready.len())
+        let waited = try_wait(selector, 8, timeout_us);
+        told.send(waited.map(|ready| ready.len())).unwrap();
     });
-    begun.recv().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while echoloop_selector_unregister(selector, -1) != ECHOLOOP_EREENTRY {
         assert!(Instant::now() < deadline, "nobody waits");
         thread::yield_now();
     }
-    waiter
+    outcome
 }
 
 #[test]
@@ -265,19 +257,20 @@ fn while_a_thread_waits_others_may_wake_and_free_and_no_more() {
     let [(reader, mut writer)] = pipes();
     let fd = reader.as_raw_fd();
     register(selector, &reader, ECHOLOOP_WATCH_LEVEL, 7);
-    let waits = waiter(selector);
+    let waits = waiter(selector, FOR_EVER);
     let busy = ECHOLOOP_EREENTRY;
     assert_eq!(echoloop_selector_register(selector, 0, 1, 0, 0), busy);
     assert_eq!(echoloop_selector_modify(selector, fd, 1), busy);
     assert_eq!(echoloop_selector_unregister(selector, fd), busy);
     assert_eq!(try_wait(selector, 1, 0), Err(busy));
     writer.write_all(b"x").unwrap();
-    assert_eq!(waits.join().unwrap(), Ok(1));
+    assert_eq!(waits.recv_timeout(PATIENCE), Ok(Ok(1)));
     assert_eq!(echoloop_selector_modify(selector, fd, 0), 0);
 
-    let waits = waiter(selector);
+    let waits = waiter(selector, FOR_EVER);
     assert_eq!(echoloop_selector_free(selector), 0);
-    assert_eq!(waits.join().unwrap(), Err(ECHOLOOP_ECLOSED));
+    let ended = waits.recv_timeout(PATIENCE);
+    assert_eq!(ended, Ok(Err(ECHOLOOP_ECLOSED)));
     assert_eq!(echoloop_selector_wake(selector), ECHOLOOP_EBADHANDLE);
 }
 
@@ -328,7 +321,7 @@ fn poll_tells_of_each_entry_what_it_is_ready_for() {
         pollfd(997, readable),
         pollfd(reader.as_raw_fd(), 0),
     ];
-    assert_eq!(poll(&mut fds, FOR_EVER), 3);
+    assert_eq!(poll(&mut fds, PATIENCE_US), 3);
     let found: Vec<c_int> = fds.iter().map(|entry| entry.readiness).collect();
     assert_eq!(found, [0, 0, readable, 0, writable, ECHOLOOP_INVALID, 0]);
 
@@ -373,7 +366,7 @@ fn select_leaves_those_that_are_ready_and_names_the_dead() {
     let mut writers = [to_ready, to_silent];
     let mut exceptional = [ready];
     let lists = [&mut readers[..], &mut writers, &mut exceptional];
-    assert_eq!(select(lists, FOR_EVER), 4);
+    assert_eq!(select(lists, PATIENCE_US), 4);
     assert_eq!(readers, [-1, ready, -1, -1, ready]);
     assert_eq!(writers, [to_ready, to_silent]);
     assert_eq!(exceptional, [-1]);
