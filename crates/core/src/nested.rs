@@ -153,7 +153,9 @@ impl<S: System> EventLoop<S> {
     pub(crate) fn work_left(&mut self) {
         if self.nesting.outside {
             self.come_inside();
-            self.nesting.wake();
+            if !self.sys.forked() {
+                self.nesting.wake();
+            }
         }
     }
 
@@ -176,6 +178,9 @@ impl<S: System> EventLoop<S> {
     }
 
     fn go_outside(&mut self) {
+        if self.sys.forked() {
+            return; // The alarm is the parent's.
+        }
         self.nesting.outside = true;
         if self.work_waits() {
             return self.work_left();

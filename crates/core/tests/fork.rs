@@ -17,6 +17,7 @@ use echoloop_core::{
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use util::real::{PATIENCE, Real, read_some};
 
 macro_rules! tests {
@@ -37,6 +38,7 @@ fn main() {
         what_was_sent_before_the_fork_leaves_once,
         a_watch_that_is_told_dead_at_the_fork_is_gone_in_the_child,
         a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent,
+        a_nested_loop_in_the_child_leaves_the_alarm_of_the_parent_alone,
         all_descriptors_are_close_on_exec,
     ];
     for (name, test) in tests {
@@ -358,6 +360,22 @@ fn a_watch_and_a_selector_in_the_child_do_not_disturb_the_parent() {
     let mut selected = Vec::new();
     selector.wait(Some(PATIENCE), &mut selected).unwrap();
     assert_eq!((selected[0].key, selected[0].fd), (7, fd));
+}
+
+fn a_nested_loop_in_the_child_leaves_the_alarm_of_the_parent_alone() {
+    let mut el = EventLoop::new(LoopOptions::default()).unwrap();
+    let fd = el.descriptor().try_clone_to_owned().unwrap();
+    let timer = el
+        .add_timer(TimerSpec::after(Duration::from_millis(50)))
+        .unwrap();
+    in_a_child(|| {
+        el.cancel_timer(timer).unwrap();
+        el.descriptor();
+    });
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let mut entry = [PollFd::new(&fd, PollFlags::IN)];
+    assert_eq!(rustix::event::poll(&mut entry, Some(&patience)), Ok(1));
+    until(&mut el, |e| e == Event::Timer { timer });
 }
 
 fn all_descriptors_are_close_on_exec() {
