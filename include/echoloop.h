@@ -1857,8 +1857,9 @@ int echoloop_hand_over(struct echoloop_conn *conn,
  * again. What was sent since the last call leaves first.
  *
  * Data counts as used; echoloop_conn_unread() puts back what is not. Data pointers, and the
- * handles in CLOSED and TIMER events, hold until the next call for events on this loop. The events
- * were collected before you act on the first: one may come of a connection you have just closed.
+ * handles in CLOSED, TIMER and WATCH_DEAD events, hold until the next call for events on this
+ * loop. The events were collected before you act on the first: one may come of a connection you
+ * have just closed.
  * Errors: ECHOLOOP_EREENTRY in a callback, ECHOLOOP_EINVAL for a capacity of 0, ECHOLOOP_ECLOSED
  * if another thread freed the loop meanwhile.
  */
