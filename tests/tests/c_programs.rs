@@ -107,7 +107,7 @@ fn examples_compile(compiler: &str) {
     let mut process = Process::spawn(make);
     let status = process.wait(LONG);
     assert!(status.success(), "make ended with {status}");
-    for program in ["echo_hooks", "echo_batch", "client"] {
+    for program in ["echo_hooks", "echo_batch", "client", "proxy"] {
         assert!(folder.join(program).is_file(), "{program} was built");
     }
 }
