@@ -50,7 +50,14 @@ impl<S: System> Connection<'_, S> {
     /// As [`set_nodelay`](Self::set_nodelay); `EINVAL` for times that Linux does not take (0, or
     /// above 32,767 s, or more than 127 questions).
     pub fn set_keepalive(&mut self, keepalive: Option<Keepalive>) -> Result<(), Error> {
-        self.set_option("set SO_KEEPALIVE", SocketOption::Keepalive(keepalive))?;
+        const NAME: &str = "set SO_KEEPALIVE";
+        let set = self.set_option(NAME, SocketOption::Keepalive(keepalive));
+        if let Err(e) = set {
+            // It is several options of the kernel, of which some may have been taken.
+            let former = self.conn_mut().options.keepalive;
+            let _ = self.set_option(NAME, SocketOption::Keepalive(former));
+            return Err(e);
+        }
         Arc::make_mut(&mut self.conn_mut().options).keepalive = keepalive;
         Ok(())
     }
