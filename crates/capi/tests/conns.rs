@@ -10,6 +10,7 @@ mod util;
 use std::ffi::{c_int, c_void};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::FromRawFd;
 use std::ptr;
 use std::time::{Duration, Instant};
 
@@ -214,19 +215,30 @@ fn a_receive_rate_holds_reads_back_and_loses_nothing() {
 #[test]
 fn options_of_the_socket_can_be_set_while_it_lives() {
     let (face, _, addr) = listening(By::Batches, &conn_options());
-    let (client, conn) = accepted(&face, &addr);
+    let (_client, conn) = accepted(&face, &addr);
     let seconds = |n: i64| n * 1_000_000;
-    for on in [0, 1] {
-        assert_eq!(echoloop_conn_set_no_delay(conn, on), 0);
-    }
-    assert_eq!(echoloop_conn_set_keepalive(conn, seconds(60), 0, 0), 0);
+    assert_eq!(echoloop_conn_set_no_delay(conn, 0), 0);
     assert_eq!(echoloop_conn_set_keepalive(conn, -1, 0, 0), 0);
+    assert_eq!(
+        echoloop_conn_set_keepalive(conn, seconds(60), seconds(7), 3),
+        0
+    );
     let refused = echoloop_conn_set_keepalive(conn, seconds(60), 0, 1000);
     assert_eq!(refused, -EINVAL);
     assert!(last_error().contains("TCP_KEEPCNT") || last_error().contains("SO_KEEPALIVE"));
     assert_eq!(echoloop_conn_set_notsent_lowat(conn, 16 << 10), 0);
-    assert_eq!(echoloop_conn_set_notsent_lowat(conn, 0), 0);
-    drop(client);
+    let mut given = echoloop_given {
+        size: size_of::<echoloop_given>(),
+        ..Default::default()
+    };
+    assert_eq!(unsafe { echoloop_give_away(conn, &mut given) }, 0);
+    let socket = unsafe { socket2::Socket::from_raw_fd(given.fd) };
+    assert!(!socket.tcp_nodelay().unwrap());
+    assert!(socket.keepalive().unwrap());
+    let times = [socket.tcp_keepalive_time(), socket.tcp_keepalive_interval()];
+    assert_eq!(times.map(|time| time.unwrap().as_secs()), [60, 7]);
+    assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+    assert_eq!(socket.tcp_notsent_lowat().unwrap(), 16 << 10);
     let name = format!("unix:@echoloop-options-{}", std::process::id());
     face.listen(name.as_bytes(), &listen_options());
     let conn = face.connect(name.as_bytes(), &connect_options());
