@@ -17,6 +17,7 @@ mod idle;
 mod output;
 mod process;
 mod progress;
+mod resp;
 mod rounds;
 mod servers;
 mod soak;
@@ -92,6 +93,8 @@ enum Command {
     ServeWorkers(workers::ServeOptions),
     /// Measures 100 good clients beside 15,000 bad ones, and whether the bad ones are gone on schedule
     BadClients(bad_clients::BadOptions),
+    /// Measures the RESP server of the C examples beside redis-server, by redis-benchmark
+    Resp(resp::RespOptions),
     /// Serves mixed churn for a long time, and says whether memory and descriptors stay flat
     Soak(soak::SoakOptions),
     /// Pins itself and becomes another program
@@ -130,6 +133,7 @@ fn main() -> ExitCode {
         Some(Command::Drive(options)) => drive::serve_commands(&options),
         Some(Command::Crowd) => crowd::serve_commands(),
         Some(Command::BadClients(options)) => bad_clients::measure(&options),
+        Some(Command::Resp(options)) => resp::measure(&options),
         Some(Command::Soak(options)) => soak::run(&options),
         Some(Command::Timers(options)) => timers::measure(&options),
         Some(Command::Workers(options)) => workers::measure(&options),

@@ -131,21 +131,13 @@ impl Kit {
                 argv
             }
             Row::CHooks | Row::CBatch => {
-                self.need("examples-c/Makefile")?;
-                self.cargo(row, "crates/capi", "echoloop-capi")?;
-                let folder = self.out.join("examples-c");
-                let program = folder.join(match row {
+                let example = match row {
                     Row::CHooks => "echo_hooks",
                     _ => "echo_batch",
-                });
-                let mut make = Command::new("make");
-                make.arg("-C").arg(self.root.join("examples-c"));
-                make.arg(variable("BUILD=", &folder));
-                make.arg(variable("LIBDIR=", &release));
-                make.arg(&program);
-                self.run(row, make)?;
-                environment.push(("LD_LIBRARY_PATH".into(), release.into()));
-                vec![program.into(), "127.0.0.1:0".into()]
+                };
+                let example = self.example(row, example)?;
+                environment = example.environment;
+                [example.argv, vec!["127.0.0.1:0".into()]].concat()
             }
             Row::Python => {
                 self.need("python/pyproject.toml")?;
@@ -190,6 +182,27 @@ impl Kit {
             argv,
             environment,
             log: self.out.join(format!("{}.log", row.name())),
+        })
+    }
+
+    /// Builds a program of examples-c, without arguments.
+    pub(crate) fn example(&self, row: Row, name: &str) -> Result<Program> {
+        self.need("examples-c/Makefile")?;
+        self.cargo(row, "crates/capi", "echoloop-capi")?;
+        let release = self.target.join("release");
+        let folder = self.out.join("examples-c");
+        let program = folder.join(name);
+        let mut make = Command::new("make");
+        make.arg("-C").arg(self.root.join("examples-c"));
+        make.arg(variable("BUILD=", &folder));
+        make.arg(variable("LIBDIR=", &release));
+        make.arg(&program);
+        self.run(row, make)?;
+        Ok(Program {
+            row,
+            argv: vec![program.into()],
+            environment: vec![("LD_LIBRARY_PATH".into(), release.into())],
+            log: self.out.join(format!("{name}.log")),
         })
     }
 
