@@ -1,5 +1,6 @@
 /*
- * Cuts commands of RESP, the protocol of Redis, out of a stream of bytes. For resp_server.c.
+ * Cuts commands of RESP, the protocol of Redis, out of a stream of bytes, and keeps what they set. For
+ * resp_server.c.
  *
  * A command is "*2\r\n$3\r\nGET\r\n$1\r\nk\r\n": how many words, then each with its length. Words are
  * left as they are, "$3\r\nGET\r\n", in the bytes they came in; nothing is copied.
@@ -7,6 +8,7 @@
 #ifndef RESP_H
 #define RESP_H
 
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,6 +65,44 @@ static long resp_command(struct text *in, struct text words[RESP_WORDS])
         words[i].len = (size_t)(in->at - words[i].at);
     }
     return n;
+}
+
+struct pair {
+    struct text key, value;
+};
+static void *pairs; /* A tree, tsearch(3). Values are kept as they came and are sent: "$1\r\nv\r\n". */
+
+static int by_key(const void *a, const void *b)
+{
+    const struct text *x = a, *y = b;
+    return x->len != y->len ? (x->len < y->len ? -1 : 1) : memcmp(x->at, y->at, x->len);
+}
+
+/* Keeps a value. The answer to be sent. */
+static const char *resp_set(struct text key, struct text value)
+{
+    struct pair *made = malloc(sizeof *made + key.len + value.len), **kept;
+    if (made == NULL)
+        return "-ERR out of memory\r\n";
+    made->key.at = memcpy(made + 1, key.at, key.len);
+    made->value.at = memcpy((char *)(made + 1) + key.len, value.at, value.len);
+    made->key.len = key.len;
+    made->value.len = value.len;
+    if ((kept = tsearch(made, &pairs, by_key)) == NULL) {
+        free(made);
+        return "-ERR out of memory\r\n";
+    }
+    if (*kept != made)
+        free(*kept); /* The value before. */
+    *kept = made;
+    return "+OK\r\n";
+}
+
+/* The value of a key, or NULL. */
+static const struct text *resp_get(struct text key)
+{
+    struct pair **found = tfind(&key, &pairs, by_key);
+    return found != NULL ? &(*found)->value : NULL;
 }
 
 #endif

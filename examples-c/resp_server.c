@@ -9,40 +9,9 @@
 #include <echoloop.h>
 
 #include "resp.h"
-#include <search.h>
 #include <signal.h>
 #include <stdio.h>
 #include <strings.h>
-
-struct pair {
-    struct text key, value;
-};
-static void *pairs; /* A tree, tsearch(3). Values are kept as they came and are sent: "$1\r\nv\r\n". */
-
-static int by_key(const void *a, const void *b)
-{
-    const struct text *x = a, *y = b;
-    return x->len != y->len ? (x->len < y->len ? -1 : 1) : memcmp(x->at, y->at, x->len);
-}
-
-static const char *set(struct text key, struct text value)
-{
-    struct pair *made = malloc(sizeof *made + key.len + value.len), **kept;
-    if (made == NULL)
-        return "-ERR out of memory\r\n";
-    made->key.at = memcpy(made + 1, key.at, key.len);
-    made->value.at = memcpy((char *)(made + 1) + key.len, value.at, value.len);
-    made->key.len = key.len;
-    made->value.len = value.len;
-    if ((kept = tsearch(made, &pairs, by_key)) == NULL) {
-        free(made);
-        return "-ERR out of memory\r\n";
-    }
-    if (*kept != made)
-        free(*kept); /* The value before. */
-    *kept = made;
-    return "+OK\r\n";
-}
 
 /* One send for each answer, so it is taken whole or not at all. */
 static int answer(echoloop_conn *conn, const struct text *words, long n)
@@ -51,11 +20,11 @@ static int answer(echoloop_conn *conn, const struct text *words, long n)
     if (strncasecmp(words->at, "$4\r\nPING\r\n", 10) == 0 || strncasecmp(words->at, "PING\r\n", 6) == 0) {
         line = "+PONG\r\n";
     } else if (n == 3 && strncasecmp(words->at, "$3\r\nSET\r\n", 9) == 0) {
-        line = set(words[1], words[2]);
+        line = resp_set(words[1], words[2]);
     } else if (n == 2 && strncasecmp(words->at, "$3\r\nGET\r\n", 9) == 0) {
-        struct pair **found = tfind(&words[1], &pairs, by_key);
-        if (found != NULL)
-            return echoloop_conn_send(conn, (*found)->value.at, (*found)->value.len);
+        const struct text *value = resp_get(words[1]);
+        if (value != NULL)
+            return echoloop_conn_send(conn, value->at, value->len);
         line = "$-1\r\n";
     }
     return echoloop_conn_send(conn, line, strlen(line));
@@ -84,19 +53,31 @@ static void on_drained(void *loop, echoloop_conn *conn)
     echoloop_conn_resume(conn);
 }
 
+static void on_signal(void *loop, echoloop_signal *signal, int number)
+{
+    (void)signal, (void)number;
+    echoloop_stop(loop);
+}
+
 int main(int argc, char **argv)
 {
     echoloop *loop = echoloop_new(NULL);
-    echoloop_listener *listener;
     echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
+    echoloop_listener *listener;
+    echoloop_signal *signal;
     char where[ECHOLOOP_ADDR_MAX];
+    int ran = -1;
     hooks.on_data = on_data;
     hooks.on_drained = on_drained;
+    hooks.on_signal = on_signal;
     if (echoloop_listen(loop, argc > 1 ? argv[1] : "127.0.0.1:7379", NULL, &listener) == 0
         && echoloop_listener_addr(listener, where, sizeof where) > 0
+        && echoloop_signal_watch(loop, SIGINT, &signal) == 0
+        && echoloop_signal_watch(loop, SIGTERM, &signal) == 0
         && printf("listening on %s\n", where) > 0 && fflush(stdout) == 0)
-        echoloop_run(loop, &hooks, loop);
-    fprintf(stderr, "%s\n", echoloop_last_error());
+        ran = echoloop_run(loop, &hooks, loop);
+    if (ran < 0)
+        fprintf(stderr, "%s\n", echoloop_last_error());
     echoloop_free(loop);
-    return 1;
+    return ran < 0;
 }

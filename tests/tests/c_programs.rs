@@ -33,7 +33,7 @@ fn the_client_moves_seventy_megabytes_from_stdin_to_stdout_byte_for_byte() {
     let _alone = artifacts::lock("heavy");
     let server = Rig::new(Face::CHooks).start();
     client_copies(
-        Command::new(artifacts::c_program("client")),
+        Command::new(artifacts::c_program("echo_client")),
         server.address(),
         70_000_000,
     );
@@ -44,7 +44,7 @@ fn the_client_moves_seventy_megabytes_from_stdin_to_stdout_byte_for_byte() {
 fn the_client_with_nothing_to_say_ends_well() {
     let server = Rig::new(Face::CBatch).start();
     client_copies(
-        Command::new(artifacts::c_program("client")),
+        Command::new(artifacts::c_program("echo_client")),
         server.address(),
         0,
     );
@@ -56,7 +56,7 @@ fn the_client_says_that_nobody_listens_and_fails() {
     let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let nobody = free.local_addr().expect("a bound socket");
     drop(free);
-    let mut command = Command::new(artifacts::c_program("client"));
+    let mut command = Command::new(artifacts::c_program("echo_client"));
     command.arg(nobody.to_string());
     let mut client = Process::run(command, PATIENCE);
     let said = client.stderr().join("\n");
@@ -76,7 +76,7 @@ fn the_client_has_no_memory_error_and_no_leak() {
     let mut client = Command::new(valgrind);
     client
         .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
-        .arg(artifacts::c_program("client"));
+        .arg(artifacts::c_program("echo_client"));
     client_copies(client, server.address(), 1_000_000);
     server.stop();
 }
@@ -107,7 +107,7 @@ fn examples_compile(compiler: &str) {
     let mut process = Process::spawn(make);
     let status = process.wait(LONG);
     assert!(status.success(), "make ended with {status}");
-    for program in ["echo_hooks", "echo_batch", "client", "proxy"] {
+    for program in ["echo_hooks", "echo_batch", "echo_client", "proxy"] {
         assert!(folder.join(program).is_file(), "{program} was built");
     }
 }
