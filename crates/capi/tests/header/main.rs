@@ -8,6 +8,7 @@
 mod util;
 
 mod abi;
+mod chapter;
 mod dialects;
 mod numbers;
 mod reference;
