@@ -62,8 +62,9 @@ static void on_drained(void *user, echoloop_conn *conn)
     char text[64];
     int len = snprintf(text, sizeof text, "* you have missed %lu bytes\n", member->missed);
     (void)user;
-    if (member < end && member->missed > 0)
-        echoloop_conn_send(conn, text, (size_t)len);
+    if (member == end || member->missed == 0)
+        return;
+    echoloop_conn_send(conn, text, (size_t)len);
     member->missed = 0;
 }
 

@@ -47,7 +47,7 @@ int main(int argc, char **argv)
         if (echoloop_resolve(program.loop, argv[i], ECHOLOOP_SECONDS(10), argv[i], &lookup) == 0) {
             program.waiting++;
         } else {
-            fprintf(stderr, "%s\n", echoloop_last_error());
+            fprintf(stderr, "%s: %s\n", argv[i], echoloop_last_error());
             program.failed++;
         }
     }

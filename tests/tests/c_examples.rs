@@ -111,7 +111,7 @@ fn chat_tells_lines_to_all_others_and_a_slow_reader_what_it_missed() {
     let missed = missed.flatten().next().unwrap();
     let bytes: usize = missed.trim_end_matches(" bytes").parse().unwrap();
     assert!(
-        bytes > 0 && bytes % 1024 == 0 && bytes < all.len(),
+        bytes > 0 && bytes.is_multiple_of(1024) && bytes < all.len(),
         "{missed}"
     );
 
