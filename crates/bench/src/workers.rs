@@ -117,7 +117,7 @@ pub(crate) fn serve(options: &ServeOptions) -> Result<()> {
         By::ReusePort => Spread::ReusePort,
     };
     let builder = Server::builder().listen("127.0.0.1:0");
-    let mut workers = builder.start_workers(options.workers, spread, |_| Echo)?;
+    let workers = builder.start_workers(options.workers, spread, |_| Echo)?;
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {}", workers.local_addrs()[0])?;
     out.flush()?;

@@ -112,7 +112,7 @@ fn together<H: Hooks>(
     hooks: impl Fn(usize) -> H + Send + Sync + 'static,
 ) -> Result<(Figures, Report), Failure> {
     let workers = builder.start_workers(n, spread, hooks);
-    let mut workers = workers.map_err(|e| not_started(&e))?;
+    let workers = workers.map_err(|e| not_started(&e))?;
     let place = Where {
         streams: workers.local_addrs().to_vec(),
         udps: workers.udp_addrs().to_vec(),

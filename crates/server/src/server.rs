@@ -90,9 +90,6 @@ impl Server {
                 Some(context::Drain::WithGrace(grace)) => self.drain_with_grace(grace),
                 None => {}
             }
-            if self.seat.is_some() {
-                self.heed();
-            }
         }
     }
 
@@ -199,10 +196,17 @@ impl<S: System> Server<S> {
     /// The next event that is the program's; see [`EventLoop::next_event`].
     ///
     /// [`Event::Stop`] is handed on: whether it ends the program or begins a
-    /// [`drain`](Self::drain) is for the caller to say.
+    /// [`drain`](Self::drain) is for the caller to say; [`stop`](Self::stop) is what `run` does. One of
+    /// several [`Workers`](crate::Workers) does at the end of each turn what all of them are asked for:
+    /// so call this until there is nothing left.
     pub fn next_event(&mut self) -> Option<ServerEvent> {
         loop {
-            let event = self.el.next_event()?;
+            let Some(event) = self.el.next_event() else {
+                if self.seat.is_some() {
+                    self.heed();
+                }
+                return None;
+            };
             if let Some(event) = self.judge(event) {
                 return Some(event);
             }
@@ -325,5 +329,14 @@ impl<S: System> Server<S> {
             }
         }
         true
+    }
+}
+
+/// The other workers learn what this one has counted, whatever it ended by.
+impl<S: System> Drop for Server<S> {
+    fn drop(&mut self) {
+        if let Some(seat) = &self.seat {
+            seat.tell_last(self.counters, self.el.counters());
+        }
     }
 }

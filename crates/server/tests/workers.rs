@@ -68,7 +68,7 @@ fn connections_that_end_at_once_go_round() {
 
 #[test]
 fn each_worker_has_hooks_of_its_own_which_are_told_of_its_connections_only() {
-    let (mut team, _) = Team::start(Server::builder(), 3, Spread::Fewest);
+    let (team, _) = Team::start(Server::builder(), 3, Spread::Fewest);
     let mut made = team.hear(3, |told| matches!(told, Told::Made(_)));
     made.sort_by_key(|told| format!("{told:?}"));
     assert_eq!(made, [Told::Made(0), Told::Made(1), Told::Made(2)]);
@@ -110,7 +110,7 @@ fn limits_are_those_of_the_whole() {
 
 #[test]
 fn counters_are_summed_while_they_run_and_after_the_end() {
-    let (mut team, _) = Team::start(Server::builder(), 2, Spread::Fewest);
+    let (team, _) = Team::start(Server::builder(), 2, Spread::Fewest);
     let mut clients = team.served(10);
     for client in &mut clients {
         echoes(client, &[1; 95]);

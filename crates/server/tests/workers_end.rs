@@ -25,7 +25,7 @@ fn hold(team: &Team, worker: usize) {
 #[test]
 fn a_drain_of_all_workers_loses_no_byte() {
     for spread in BOTH {
-        let (mut team, _) = Team::start(Server::builder(), 4, spread);
+        let (team, _) = Team::start(Server::builder(), 4, spread);
         let mut clients: Vec<TcpStream> = (0..40).map(|_| team.client()).collect();
         let message = vec![7; 100_000];
         for client in &mut clients {
@@ -49,7 +49,7 @@ fn a_drain_of_all_workers_loses_no_byte() {
 #[test]
 fn who_is_on_the_way_to_a_worker_when_a_drain_begins_is_served_in_its_grace() {
     let builder = Server::builder().drain_grace(PATIENCE);
-    let (mut team, gate) = Team::start(builder, 2, Spread::Fewest);
+    let (team, gate) = Team::start(builder, 2, Spread::Fewest);
     hold(&team, 1);
     let mut clients = team.accepted_clients(10);
     assert_eq!(team.open(), [5, 5], "five wait in the mailbox");
@@ -73,7 +73,7 @@ fn who_is_on_the_way_to_a_worker_when_a_drain_begins_is_served_in_its_grace() {
 
 #[test]
 fn who_is_on_the_way_to_a_worker_that_closes_is_closed_and_told() {
-    let (mut team, gate) = Team::start(Server::builder(), 2, Spread::Fewest);
+    let (team, gate) = Team::start(Server::builder(), 2, Spread::Fewest);
     hold(&team, 1);
     let clients = team.accepted_clients(10);
     team.workers.stop();
@@ -91,7 +91,7 @@ fn who_is_on_the_way_to_a_worker_that_closes_is_closed_and_told() {
 #[test]
 fn stops_add_up_also_those_that_no_worker_has_seen() {
     let builder = Server::builder().drain_grace(10 * PATIENCE);
-    let (mut team, gate) = Team::start(builder, 2, Spread::Fewest);
+    let (team, gate) = Team::start(builder, 2, Spread::Fewest);
     let mut clients = team.served(10);
     hold(&team, 0);
     hold(&team, 1);
@@ -111,7 +111,7 @@ fn stops_add_up_also_those_that_no_worker_has_seen() {
 #[test]
 fn a_stop_of_each_worker_by_itself_is_one_stop() {
     let builder = Server::builder().drain_grace(10 * PATIENCE);
-    let (mut team, _) = Team::start(builder, 3, Spread::Fewest);
+    let (team, _) = Team::start(builder, 3, Spread::Fewest);
     let mut clients = team.served(9);
     for worker in 0..3 {
         team.workers.remote(worker).unwrap().stop().unwrap();
@@ -130,7 +130,7 @@ fn a_stop_of_each_worker_by_itself_is_one_stop() {
 
 #[test]
 fn a_stop_of_each_worker_ends_the_grace_that_a_hook_gave() {
-    let (mut team, _) = Team::start(Server::builder(), 2, Spread::Fewest);
+    let (team, _) = Team::start(Server::builder(), 2, Spread::Fewest);
     let mut clients = team.served(4);
     // As a restart has it: each is told that it was replaced.
     for worker in 0..2 {
@@ -152,7 +152,7 @@ fn a_stop_of_each_worker_ends_the_grace_that_a_hook_gave() {
 
 #[test]
 fn workers_whose_hooks_drain_at_the_same_time_have_one_grace() {
-    let (mut team, gate) = Team::start(Server::builder(), 2, Spread::Fewest);
+    let (team, gate) = Team::start(Server::builder(), 2, Spread::Fewest);
     let clients = team.served(4);
     hold(&team, 1);
     let busy = team.workers.remote(1).unwrap();
@@ -173,7 +173,7 @@ fn workers_whose_hooks_drain_at_the_same_time_have_one_grace() {
 #[test]
 fn a_hook_of_one_worker_drains_all() {
     for worker in [0, 1] {
-        let (mut team, _) = Team::start(Server::builder(), 2, Spread::Fewest);
+        let (team, _) = Team::start(Server::builder(), 2, Spread::Fewest);
         let clients = team.served(4);
         team.workers.remote(worker).unwrap().post(0).unwrap();
         for mut client in clients {
@@ -190,7 +190,7 @@ fn what_a_full_mailbox_does_not_take_stays_with_the_acceptor() {
         ..LoopOptions::default()
     };
     let builder = Server::builder().loop_options(event_loop);
-    let (mut team, gate) = Team::start(builder, 2, Spread::Fewest);
+    let (team, gate) = Team::start(builder, 2, Spread::Fewest);
     hold(&team, 1);
     let mut clients = team.accepted_clients(20);
     assert_eq!(team.open(), [17, 3]);
@@ -207,7 +207,7 @@ fn what_a_full_mailbox_does_not_take_stays_with_the_acceptor() {
 #[test]
 fn a_panic_in_one_worker_drains_the_others_and_is_told_by_join() {
     for (dying, spread) in [(0, BOTH[0]), (1, BOTH[0]), (0, BOTH[1])] {
-        let (mut team, _) = Team::start(Server::builder(), 2, spread);
+        let (team, _) = Team::start(Server::builder(), 2, spread);
         // Of each worker at least one; the last is of the one that dies.
         let mut clients = Vec::new();
         let mut dies = loop {

@@ -10,10 +10,10 @@ pub(crate) mod team;
 
 use std::fmt;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use echoloop_core::{Addr, Counters, Error, Remote};
+use echoloop_core::{Addr, Counters, Error, LoopId, Remote};
 
 use self::team::{Phase, Team};
 use crate::{Report, ServerCounters};
@@ -60,7 +60,7 @@ pub struct WorkerLoad {
 /// use echoloop_server::{Echo, Server, Spread};
 ///
 /// let builder = Server::builder().listen("127.0.0.1:0");
-/// let mut workers = builder.start_workers(2, Spread::Fewest, |_worker| Echo)?;
+/// let workers = builder.start_workers(2, Spread::Fewest, |_worker| Echo)?;
 /// println!("listening on {}", workers.local_addrs()[0]);
 /// workers.stop(); // Or from another thread, by a `stopper`.
 /// let report = workers.join()?;
@@ -69,10 +69,16 @@ pub struct WorkerLoad {
 /// ```
 pub struct Workers {
     team: Arc<Team>,
-    threads: Vec<JoinHandle<Result<Report, Error>>>,
-    outcome: Result<Report, Error>,
+    ending: Mutex<Ending>,
+    loops: Vec<LoopId>,
     local_addrs: Vec<Addr>,
     udp_addrs: Vec<Addr>,
+}
+
+/// How far their end was waited for.
+struct Ending {
+    threads: Vec<JoinHandle<Result<Report, Error>>>,
+    outcome: Result<Report, Error>,
 }
 
 /// Stops [`Workers`] from any thread, also while another one waits in [`Workers::join`].
@@ -141,10 +147,21 @@ impl Workers {
         self.team.remotes.get(worker)
     }
 
+    /// The number of one worker's loop.
+    #[must_use]
+    pub fn loop_id(&self, worker: usize) -> Option<LoopId> {
+        self.loops.get(worker).copied()
+    }
+
     /// The first stop drains all workers, the second cuts what is left; in the drain's grace it ends
     /// that, and the third cuts. Does not wait.
     pub fn stop(&self) {
         self.team.stop();
+    }
+
+    /// Cuts all that is open, and ends: what dropping them does, without the waiting.
+    pub fn abort_all(&self) {
+        self.team.raise(Phase::Cutting);
     }
 
     /// Stops them from elsewhere: a thread that waits for signals, say.
@@ -156,11 +173,12 @@ impl Workers {
     /// Whether all have ended, so that [`join`](Self::join) does not wait.
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.threads.iter().all(JoinHandle::is_finished)
+        self.team.all_ended()
     }
 
     /// Waits until all workers have been stopped and have ended, and sums up how their drains went.
-    /// Does not stop them. Called once more, it has the same answer.
+    /// Does not stop them. Called once more, it has the same answer, and so have all threads that call
+    /// it.
     ///
     /// # Errors
     ///
@@ -171,19 +189,21 @@ impl Workers {
     ///
     /// When the hooks of a worker panicked: with its panic, once, after the others were drained. The
     /// connections of that worker were cut.
-    pub fn join(&mut self) -> Result<Report, Error> {
+    pub fn join(&self) -> Result<Report, Error> {
+        let mut ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner);
+        let Ending { threads, outcome } = &mut *ending;
         let mut panic = None;
-        for thread in self.threads.drain(..) {
-            match (thread.join(), &mut self.outcome) {
+        for thread in threads.drain(..) {
+            match (thread.join(), &mut *outcome) {
                 (Ok(Ok(report)), Ok(sum)) => *sum += report,
-                (Ok(Err(error)), Ok(_)) => self.outcome = Err(error),
+                (Ok(Err(error)), Ok(_)) => *outcome = Err(error),
                 (Ok(_), Err(_)) => {}
                 (Err(payload), _) => drop(panic.get_or_insert(payload)),
             }
         }
         match panic {
             Some(payload) => resume_unwind(payload),
-            None => self.outcome.clone(),
+            None => outcome.clone(),
         }
     }
 }
@@ -197,8 +217,10 @@ impl Stopper {
 
 impl Drop for Workers {
     fn drop(&mut self) {
-        self.team.raise(Phase::Cutting);
-        for thread in self.threads.drain(..) {
+        self.abort_all();
+        let ending = self.ending.get_mut();
+        let ending = ending.unwrap_or_else(PoisonError::into_inner);
+        for thread in ending.threads.drain(..) {
             // Its panic has been told by the hook of panics.
             let _ = thread.join();
         }

@@ -5,15 +5,15 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use echoloop_core::{Addr, Error, ErrorKind, EventLoop, ListenerId, UdpOptions};
 
 use super::seat::Seat;
 use super::team::{ACCEPTOR, Phase, Team};
-use super::{Spread, Workers};
+use super::{Ending, Spread, Workers};
 use crate::builder::{Opened, Opening};
 use crate::{Hooks, Report, Server, ServerBuilder};
 
@@ -41,18 +41,65 @@ impl ServerBuilder {
         spread: Spread,
         hooks: impl Fn(usize) -> H + Send + Sync + 'static,
     ) -> Result<Workers, Error> {
+        self.start_workers_with(n, spread, move |worker, mut server| {
+            let outcome = catch_unwind(AssertUnwindSafe(|| server.run(&mut hooks(worker))));
+            drop(server); // Not while a panic unwinds.
+            outcome.unwrap_or_else(|panic| resume_unwind(panic))
+        })
+    }
+
+    /// The same for a program with a loop of its own over [`Server::next_event`]: `work` is called on
+    /// each worker's thread, with its number and its server, to serve until the server has a
+    /// [`report`](Server::report), and returns that. It hands each [`Event::Stop`](crate::Event::Stop)
+    /// to [`Server::stop`], and drops the server before it returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_workers`](Self::start_workers).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use echoloop_server::{Event, Server, ServerEvent, Spread};
+    ///
+    /// let builder = Server::builder().listen("127.0.0.1:0");
+    /// let workers = builder.start_workers_with(2, Spread::Fewest, |_worker, mut server| {
+    ///     loop {
+    ///         if let Some(report) = server.report() {
+    ///             return Ok(report);
+    ///         }
+    ///         server.poll(None)?;
+    ///         while let Some(event) = server.next_event() {
+    ///             match event {
+    ///                 ServerEvent::Loop(Event::Stop) => server.stop(),
+    ///                 event => println!("{event:?}"),
+    ///             }
+    ///         }
+    ///     }
+    /// })?;
+    /// workers.stop();
+    /// assert_eq!(workers.join()?.bytes_lost, 0);
+    /// # Ok::<(), echoloop_server::Error>(())
+    /// ```
+    pub fn start_workers_with(
+        self,
+        n: usize,
+        spread: Spread,
+        work: impl Fn(usize, Server) -> Result<Report, Error> + Send + Sync + 'static,
+    ) -> Result<Workers, Error> {
         let (mut servers, team) = self.make_servers(n, spread)?;
         let local_addrs = servers[ACCEPTOR].local_addrs();
         let udp_addrs = servers[ACCEPTOR].udp_addrs();
-        let hooks = Arc::new(hooks);
+        let loops = servers.iter().map(|server| server.el.id()).collect();
+        let work = Arc::new(work);
         let mut threads = Vec::with_capacity(n);
         let mut gates = Vec::with_capacity(n);
         for (worker, server) in servers.drain(..).enumerate() {
             let (gate, opened) = mpsc::channel();
-            let (team, hooks) = (Arc::clone(&team), Arc::clone(&hooks));
-            let work = move || serve(server, worker, &team, &opened, || hooks(worker));
+            let (team, work) = (Arc::clone(&team), Arc::clone(&work));
+            let life = move || serve(server, worker, &team, &opened, &*work);
             let name = format!("echoloop-{worker}");
-            match thread::Builder::new().name(name).spawn(work) {
+            match thread::Builder::new().name(name).spawn(life) {
                 Ok(thread) => threads.push(thread),
                 Err(e) => {
                     drop(gates);
@@ -71,8 +118,11 @@ impl ServerBuilder {
         }
         Ok(Workers {
             team,
-            threads,
-            outcome: Ok(Report::default()),
+            ending: Mutex::new(Ending {
+                threads,
+                outcome: Ok(Report::default()),
+            }),
+            loops,
             local_addrs,
             udp_addrs,
         })
@@ -179,30 +229,25 @@ fn again(opened: Opened, first: &mut Server) -> Result<Opening, Error> {
 }
 
 /// The life of one worker on its thread.
-fn serve<H: Hooks>(
-    mut server: Server,
+fn serve(
+    server: Server,
     me: usize,
     team: &Team,
     gate: &Receiver<()>,
-    hooks: impl FnOnce() -> H,
+    work: impl Fn(usize, Server) -> Result<Report, Error>,
 ) -> Result<Report, Error> {
     if gate.recv().is_err() {
         return Ok(Report::default()); // The start has failed.
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| server.run(&mut hooks())));
+    // Its listeners are closed before the others are told.
+    let outcome = catch_unwind(AssertUnwindSafe(|| work(me, server)));
     if !matches!(outcome, Ok(Ok(_))) {
         log::error!("worker {me} has failed, the others drain");
     }
-    team.tell(
-        me,
-        u64::MAX,
-        server.counters(),
-        server.event_loop().counters(),
-    );
-    drop(server); // Its listeners are closed before the others are told.
     if me == ACCEPTOR {
         team.seal();
     }
     team.raise(Phase::Draining);
+    team.ended();
     outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -58,6 +58,8 @@ pub(crate) struct Team {
     asked: AtomicU64,
     told: Mutex<Vec<Told>>,
     all_told: Condvar,
+    /// Workers that serve no more.
+    ended: AtomicUsize,
 }
 
 /// One worker, as the others see it.
@@ -92,6 +94,7 @@ impl Team {
             sealed: AtomicBool::new(false),
             asked: AtomicU64::new(0),
             all_told: Condvar::new(),
+            ended: AtomicUsize::new(0),
         }
     }
 
@@ -184,6 +187,16 @@ impl Team {
     /// Whether nothing can come to a worker any more, nor is anything there.
     pub(crate) fn is_over(&self, worker: usize) -> bool {
         self.sealed.load(Ordering::Acquire) && self.load(worker).0 == 0
+    }
+
+    /// A worker serves no more, and its server is gone.
+    pub(crate) fn ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether all are at their end.
+    pub(crate) fn all_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) == self.places.len()
     }
 
     /// The number of the latest question for figures.
