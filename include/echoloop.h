@@ -92,6 +92,7 @@
  *     echoloop_signal_watch()          echoloop_signal_close(), or with its loop
  *     echoloop_remote_new()            echoloop_remote_free(); not with its loop
  *     echoloop_selector_new()          echoloop_selector_free(); it has no loop
+ *     echoloop_workers_new()           echoloop_workers_free(); its loops end with it
  *
  * echoloop_live_handles() counts them all; a program that has freed everything sees 0.
  *
@@ -161,14 +162,22 @@
  * call on it, or on what belongs to it, from another thread gets ECHOLOOP_EWRONGTHREAD and does
  * nothing, with these exceptions: an echoloop_remote may be used and freed by any thread, and
  * echoloop_free() and echoloop_server_free() from another thread are queued. An echoloop_selector
- * belongs to no thread. Free a loop before its thread ends. Nothing may be called in a signal
- * handler: echoloop_signal_watch() makes the signal an event. After fork(2) without exec, the child
- * must not touch the loops of the parent.
+ * belongs to no thread. Free a loop before its thread ends.
+ *
+ * echoloop_workers_start() makes threads with a loop each, which together are one server: each
+ * worker's callbacks are called on its own thread only, with a user pointer of its own, and all that
+ * is said of a loop and its thread holds there. The echoloop_workers itself belongs to no thread; only
+ * what waits for a worker gets ECHOLOOP_EREENTRY in its own callbacks. The workers' loops can't be
+ * freed apart from them (ECHOLOOP_EINVAL).
+ *
+ * Nothing may be called in a signal handler: echoloop_signal_watch() makes the signal an event. After
+ * fork(2) without exec, the child must not touch the loops of the parent.
  *
  * CALLBACKS
  *
  * Callbacks are called by run functions only, on the loop's thread, one at a time; only a resolver
- * (echoloop_resolve_fn) is called on threads of its own, several at a time. They must return
+ * (echoloop_resolve_fn) is called on threads of its own, several at a time, and that of the log on any
+ * thread. They must return
  * in the ordinary way: a C++ exception that leaves one ends the process with a message; longjmp and
  * pthread_exit out of one are undefined.
  *
@@ -197,6 +206,7 @@
  *     remote_free               yes       yes              yes            yes
  *     selector_... (5), poll,
  *       select                  yes       yes              yes            yes
+ *     workers_... (6)           yes       yes              yes            EBADHANDLE
  *     answer_add                only in the resolver that it was given to: else EBADHANDLE
  *     version, has, set_log,
  *       strerror, ...,
@@ -209,8 +219,8 @@
  *     (4) Also on the very connection, timer or watch it is called for. In on_close a connection only
  *         answers for its user pointer and peer address; sends get ECLOSING.
  *     (5) While a thread waits on a selector, others may wake and free it; the rest gets EREENTRY.
- *
- * After ECHOLOOP_EPANIC (a bug in echoloop) every call on that loop gets it again, save its free.
+ *     (6) After the free of the workers. In their own callbacks _join, _free, _counters_get and
+ *         _loop_counters_get get EREENTRY.
  */
 
 
@@ -255,7 +265,7 @@
     { sizeof(echoloop_udp_options), NULL, NULL, NULL, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
 /** Starts an echoloop_server_options with every option at its default. */
 #define ECHOLOOP_SERVER_OPTIONS_INIT \
-    { sizeof(echoloop_server_options), NULL, NULL, 0, 0, 0, 0, 0, 0, 0 }
+    { sizeof(echoloop_server_options), NULL, NULL, 0, 0, 0, 0, 0, 0, 0, NULL }
 /** Starts an echoloop_hooks that calls nothing. */
 #define ECHOLOOP_HOOKS_INIT \
     { sizeof(echoloop_hooks), NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
@@ -708,6 +718,18 @@
 #define ECHOLOOP_WATCH_ONCE 2
 
 /**
+ * One worker accepts all TCP and Unix connections and hands each to the one that has the fewest.
+ */
+#define ECHOLOOP_SPREAD_FEWEST 0
+
+/**
+ * Each worker listens by itself, and the kernel spreads TCP connections by a hash of their addresses:
+ * SO_REUSEPORT, socket(7). Accepting uses all cores; the parts are as even as chance has it. Unix and
+ * inherited listeners are spread as by ECHOLOOP_SPREAD_FEWEST.
+ */
+#define ECHOLOOP_SPREAD_REUSE_PORT 1
+
+/**
  * A loop. Made by echoloop_new(), ended by echoloop_free().
  */
 typedef struct echoloop echoloop;
@@ -775,6 +797,11 @@ typedef struct echoloop_udp echoloop_udp;
  * loop, or, when its descriptor was closed by the program, after its WATCH_DEAD event.
  */
 typedef struct echoloop_watch echoloop_watch;
+
+/**
+ * One server on several threads. Made by echoloop_workers_new(), ended by echoloop_workers_free().
+ */
+typedef struct echoloop_workers echoloop_workers;
 
 /**
  * Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
@@ -1574,121 +1601,6 @@ typedef struct echoloop_ready {
 } echoloop_ready;
 
 /**
- * Options of echoloop_server_new(). Start with ECHOLOOP_SERVER_OPTIONS_INIT.
- */
-typedef struct echoloop_server_options {
-    /**
-     * sizeof(echoloop_server_options); ECHOLOOP_SERVER_OPTIONS_INIT sets it.
-     */
-    size_t size;
-    /**
-     * Of its loop; NULL: the defaults.
-     */
-    const struct echoloop_options *loop;
-    /**
-     * Of the listeners that are given none; NULL: the defaults.
-     */
-    const struct echoloop_listen_options *listen;
-    /**
-     * Connections at a time; the next one is refused: reset at once and told as REFUSED. 0 or
-     * negative: no limit but the system's.
-     */
-    int64_t max_connections;
-    /**
-     * Connections at a time from one IPv4 address, or from one /64 of IPv6; the next one is refused.
-     * Unix peers are not counted. 0 or negative: no limit.
-     */
-    int64_t max_per_peer;
-    /**
-     * Connections a second; those that come faster are refused. 0 or negative: no limit.
-     */
-    int64_t accept_rate;
-    /**
-     * With accept_rate: so many at once, after a quiet time. 0: those of a second.
-     */
-    int64_t accept_burst;
-    /**
-     * Time from one TICK to the next, until a drain begins. 0: no ticks.
-     */
-    int64_t tick_us;
-    /**
-     * How long connections are served on after a drain has begun, before they are closed. 0: not at
-     * all.
-     */
-    int64_t drain_grace_us;
-    /**
-     * How long closing them, at the end of a drain, may take. 0: 5 s; negative: for ever.
-     */
-    int64_t drain_deadline_us;
-} echoloop_server_options;
-
-/**
- * How a drain ended, of a server or of all workers together. Start with ECHOLOOP_REPORT_INIT.
- */
-typedef struct echoloop_report {
-    /**
-     * sizeof(echoloop_report); ECHOLOOP_REPORT_INIT sets it.
-     */
-    size_t size;
-    /**
-     * Connections that closed with all their bytes sent, of those that had come in.
-     */
-    uint64_t closed_clean;
-    /**
-     * Connections that were cut, or died, with bytes unsent.
-     */
-    uint64_t aborted;
-    /**
-     * Bytes that were sent to those and never left.
-     */
-    uint64_t bytes_lost;
-} echoloop_report;
-
-/**
- * What a server, or all workers together, count beside echoloop_counters. Start with
- * ECHOLOOP_SERVER_COUNTERS_INIT.
- */
-typedef struct echoloop_server_counters {
-    /**
-     * sizeof(echoloop_server_counters); ECHOLOOP_SERVER_COUNTERS_INIT sets it.
-     */
-    size_t size;
-    /**
-     * Connections refused, for whatever reason: the sum of the three at the end.
-     */
-    uint64_t refused;
-    /**
-     * Connections that a deadline ended.
-     */
-    uint64_t timed_out;
-    /**
-     * Bytes that were sent and never left, of all connections that ended.
-     */
-    uint64_t bytes_lost;
-    /**
-     * The most connections that were open at one time.
-     */
-    uint64_t most_open;
-    /**
-     * Connections refused because max_connections was reached.
-     */
-    uint64_t refused_full;
-    /**
-     * Connections refused because their peer's address had its max_per_peer.
-     */
-    uint64_t refused_peer;
-    /**
-     * Connections refused because they came faster than accept_rate.
-     */
-    uint64_t refused_rate;
-} echoloop_server_counters;
-
-/**
- * Called when a timer is due, in place of on_timer; see echoloop_timer_set_callback().
- */
-typedef void (*echoloop_timer_fn)(void *timer_user, struct echoloop_timer *timer);
-
-/**
  * Options of echoloop_udp_bind() and echoloop_udp_adopt(). Start with ECHOLOOP_UDP_OPTIONS_INIT.
  */
 typedef struct echoloop_udp_options {
@@ -1778,6 +1690,125 @@ typedef struct echoloop_udp_options {
 } echoloop_udp_options;
 
 /**
+ * Options of echoloop_server_new() and echoloop_workers_new(). Start with ECHOLOOP_SERVER_OPTIONS_INIT.
+ */
+typedef struct echoloop_server_options {
+    /**
+     * sizeof(echoloop_server_options); ECHOLOOP_SERVER_OPTIONS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * Of its loop; NULL: the defaults.
+     */
+    const struct echoloop_options *loop;
+    /**
+     * Of the listeners that are given none; NULL: the defaults.
+     */
+    const struct echoloop_listen_options *listen;
+    /**
+     * Connections at a time; the next one is refused: reset at once and told as REFUSED. 0 or
+     * negative: no limit but the system's.
+     */
+    int64_t max_connections;
+    /**
+     * Connections at a time from one IPv4 address, or from one /64 of IPv6; the next one is refused.
+     * Unix peers are not counted. 0 or negative: no limit.
+     */
+    int64_t max_per_peer;
+    /**
+     * Connections a second; those that come faster are refused. 0 or negative: no limit.
+     */
+    int64_t accept_rate;
+    /**
+     * With accept_rate: so many at once, after a quiet time. 0: those of a second.
+     */
+    int64_t accept_burst;
+    /**
+     * Time from one TICK to the next, until a drain begins. 0: no ticks.
+     */
+    int64_t tick_us;
+    /**
+     * How long connections are served on after a drain has begun, before they are closed. 0: not at
+     * all.
+     */
+    int64_t drain_grace_us;
+    /**
+     * How long closing them, at the end of a drain, may take. 0: 5 s; negative: for ever.
+     */
+    int64_t drain_deadline_us;
+    /**
+     * Of the UDP sockets that are given none; NULL: the defaults.
+     */
+    const struct echoloop_udp_options *udp;
+} echoloop_server_options;
+
+/**
+ * How a drain ended, of a server or of all workers together. Start with ECHOLOOP_REPORT_INIT.
+ */
+typedef struct echoloop_report {
+    /**
+     * sizeof(echoloop_report); ECHOLOOP_REPORT_INIT sets it.
+     */
+    size_t size;
+    /**
+     * Connections that closed with all their bytes sent, of those that had come in.
+     */
+    uint64_t closed_clean;
+    /**
+     * Connections that were cut, or died, with bytes unsent.
+     */
+    uint64_t aborted;
+    /**
+     * Bytes that were sent to those and never left.
+     */
+    uint64_t bytes_lost;
+} echoloop_report;
+
+/**
+ * What a server, or all workers together, count beside echoloop_counters. Start with
+ * ECHOLOOP_SERVER_COUNTERS_INIT.
+ */
+typedef struct echoloop_server_counters {
+    /**
+     * sizeof(echoloop_server_counters); ECHOLOOP_SERVER_COUNTERS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * Connections refused, for whatever reason: the sum of the three at the end.
+     */
+    uint64_t refused;
+    /**
+     * Connections that a deadline ended.
+     */
+    uint64_t timed_out;
+    /**
+     * Bytes that were sent and never left, of all connections that ended.
+     */
+    uint64_t bytes_lost;
+    /**
+     * The most connections that were open at one time.
+     */
+    uint64_t most_open;
+    /**
+     * Connections refused because max_connections was reached.
+     */
+    uint64_t refused_full;
+    /**
+     * Connections refused because their peer's address had its max_per_peer.
+     */
+    uint64_t refused_peer;
+    /**
+     * Connections refused because they came faster than accept_rate.
+     */
+    uint64_t refused_rate;
+} echoloop_server_counters;
+
+/**
+ * Called when a timer is due, in place of on_timer; see echoloop_timer_set_callback().
+ */
+typedef void (*echoloop_timer_fn)(void *timer_user, struct echoloop_timer *timer);
+
+/**
  * Options of echoloop_watch_new(). Start with ECHOLOOP_WATCH_OPTIONS_INIT.
  */
 typedef struct echoloop_watch_options {
@@ -1802,6 +1833,21 @@ typedef struct echoloop_watch_options {
  * gone when the callback returns.
  */
 typedef void (*echoloop_watch_fn)(void *watch_user, struct echoloop_watch *watch, int readiness);
+
+/**
+ * Called on the thread of each worker (0 to n - 1) before all other callbacks, with its loop; returns
+ * the user pointer of its callbacks. user is what was given to echoloop_workers_start().
+ *
+ * In it, as in all callbacks of the worker, loop is one of that thread: make timers, connect, listen
+ * there. Its echoloop_stop() is a stop of all workers. echoloop_free() gets ECHOLOOP_EINVAL.
+ */
+typedef void *(*echoloop_worker_start_fn)(void *user, size_t worker, struct echoloop *loop);
+
+/**
+ * Called on the thread of each worker after all other callbacks, also of one that has failed, so that
+ * what on_start made can be freed. The worker's loop still answers, and is gone when it returns.
+ */
+typedef void (*echoloop_worker_end_fn)(void *worker_user, size_t worker);
 
 #ifdef __cplusplus
 extern "C" {
@@ -2598,6 +2644,15 @@ int echoloop_server_listen(struct echoloop_server *server,
                            struct echoloop_listener **out);
 
 /**
+ * Opens one more UDP socket, as echoloop_udp_bind(); a drain closes it. Where options is NULL, it has
+ * the server's options; out may be NULL. ECHOLOOP_ECLOSING once a drain has begun.
+ */
+int echoloop_server_bind_udp(struct echoloop_server *server,
+                             const char *addr,
+                             const struct echoloop_udp_options *options,
+                             struct echoloop_udp **out);
+
+/**
  * Serves one more socket, which was opened elsewhere: a listener, or a bound UDP socket, such as one
  * of echoloop_inherited(); with the server's options. The descriptor is the server's from now on:
  * the program closes it only if this fails. Errors: -EBADF, -EMFILE, ECHOLOOP_ECLOSING,
@@ -2996,6 +3051,148 @@ int echoloop_watch_set_user(struct echoloop_watch *watch, void *user);
  * a library's watches live in a loop beside the program's. Errors: ECHOLOOP_ENOMEM.
  */
 int echoloop_watch_set_callback(struct echoloop_watch *watch, echoloop_watch_fn callback);
+
+/**
+ * Makes workers, which are one server on several threads; options may be NULL. They have settings
+ * until echoloop_workers_start(). The handle may be used on any thread; end it with
+ * echoloop_workers_free(). Errors: ECHOLOOP_EINVAL, ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM. Of this and
+ * all that follow: ECHOLOOP_EFORKED in the child of a fork, where the threads are not.
+ */
+int echoloop_workers_new(const struct echoloop_server_options *options,
+                         struct echoloop_workers **out);
+
+/**
+ * Has the workers listen on addr, TCP or Unix, as echoloop_listen(), from their start on; may be
+ * called several times. That it can't be listened on is an error of echoloop_workers_start().
+ * ECHOLOOP_EINVAL once they were started.
+ */
+int echoloop_workers_listen(struct echoloop_workers *workers, const char *addr);
+
+/**
+ * Has each worker open a UDP socket on addr, with SO_REUSEPORT: the kernel gives all datagrams of one
+ * peer to one worker. Otherwise as echoloop_workers_listen().
+ */
+int echoloop_workers_bind_udp(struct echoloop_workers *workers,
+                              const char *addr);
+
+/**
+ * Has the workers serve a socket that was opened elsewhere: a listener, or a bound UDP socket (which
+ * is worker 0's alone). The descriptor is the workers' from now on: the program closes it only if this
+ * fails. A descriptor that is neither is an error of echoloop_workers_start(). Errors: -EBADF,
+ * -EMFILE, ECHOLOOP_EINVAL once they were started.
+ */
+int echoloop_workers_inherit(struct echoloop_workers *workers,
+                             int fd);
+
+/**
+ * Starts n workers: threads of this process with a loop each. spread is ECHOLOOP_SPREAD_FEWEST (0) or
+ * ECHOLOOP_SPREAD_REUSE_PORT. Returns when all listen. The limits are those of the whole; each worker
+ * has its own ticks. A connection that comes by another worker is told by on_open with a listener of
+ * NULL. hooks is copied, and may be NULL: then they are echo servers. on_start and on_end are called
+ * on each worker's thread at its beginning and its end, and may be NULL; without on_start, user is
+ * the user pointer of all callbacks, on all threads. The threads have this one's signal mask,
+ * pthread_sigmask(3).
+ *
+ * A callback must not wait for another worker. What a worker ends by, all do: a failure (ECHOLOOP_EPANIC)
+ * drains the others, and echoloop_workers_join() tells.
+ *
+ * On failure nothing is left of it, and it may be tried again. Errors: those of echoloop_listen() and
+ * echoloop_udp_bind(), -EAGAIN for want of threads, ECHOLOOP_EINVAL for no worker at all or if they
+ * were started before, ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM.
+ */
+int echoloop_workers_start(struct echoloop_workers *workers,
+                           size_t n,
+                           int spread,
+                           const struct echoloop_hooks *hooks,
+                           echoloop_worker_start_fn on_start,
+                           echoloop_worker_end_fn on_end,
+                           void *user);
+
+/**
+ * Stops all workers, from any thread, their callbacks too: the first stop begins their drain, the next
+ * ends its grace, the last cuts what is left, as those of echoloop_server_run(). Does not wait.
+ * ECHOLOOP_EINVAL before they were started.
+ */
+int echoloop_workers_stop(struct echoloop_workers *workers);
+
+/**
+ * Waits until all workers have ended; does not stop them. Returns 0 with *report filled, the sum of
+ * their drains (report->size must be set; report may be NULL). Several threads may wait, and later
+ * calls have the same answer. A worker that failed: its status, such as ECHOLOOP_EPANIC, after the
+ * others were drained. ECHOLOOP_EREENTRY in a callback of the workers, ECHOLOOP_EINVAL before they
+ * were started.
+ */
+int echoloop_workers_join(struct echoloop_workers *workers, struct echoloop_report *report);
+
+/**
+ * Frees workers, on any thread: cuts what is open, and waits for the threads, so for callbacks under
+ * way too. Whoever waits in echoloop_workers_join() is answered. ECHOLOOP_EREENTRY in a callback of
+ * the workers: stop them there, and free them elsewhere. In the child of a fork it frees the handle
+ * and nothing else: the sockets stay open there.
+ */
+int echoloop_workers_free(struct echoloop_workers *workers);
+
+/**
+ * How many workers were started. Of this and all that follow: ECHOLOOP_EINVAL before the start.
+ */
+int echoloop_workers_count(struct echoloop_workers *workers);
+
+/**
+ * Whether all have ended, so that echoloop_workers_join() does not wait: 1 or 0.
+ */
+int echoloop_workers_is_finished(struct echoloop_workers *workers);
+
+/**
+ * Writes the text of the address of the i-th listener (0 is the first) to buf, with the port that the
+ * system chose, and returns its length without the end mark; also after the end. ECHOLOOP_ADDR_MAX
+ * bytes always suffice. ECHOLOOP_EINVAL if there are not so many, or capacity is too small.
+ */
+int echoloop_workers_addr(struct echoloop_workers *workers,
+                          size_t i,
+                          char *buf,
+                          size_t capacity);
+
+/**
+ * The same of the i-th UDP socket.
+ */
+int echoloop_workers_udp_addr(struct echoloop_workers *workers,
+                              size_t i,
+                              char *buf,
+                              size_t capacity);
+
+/**
+ * What one worker (0 is the first) has to do: connections that it has, or that are on their way to it,
+ * and those with all that it had before. Either may be NULL. ECHOLOOP_EINVAL if there is no such
+ * worker.
+ */
+int echoloop_workers_load(struct echoloop_workers *workers,
+                          size_t worker,
+                          uint64_t *open,
+                          uint64_t *accepted);
+
+/**
+ * Fills *out with what all workers count, summed; most_open is that of the whole. out->size must be
+ * set. The workers answer at the end of their turn; one that does not within a second counts as it was
+ * known last. ECHOLOOP_EREENTRY in a callback of the workers, which could not answer.
+ */
+int echoloop_workers_counters_get(struct echoloop_workers *workers,
+                                  struct echoloop_server_counters *out);
+
+/**
+ * The same of what their loops count. A connection that was handed from one worker to another counts
+ * as accepted and given_away in one loop, as adopted in the other, and as closed in both. buffered
+ * is 0.
+ */
+int echoloop_workers_loop_counters_get(struct echoloop_workers *workers,
+                                       struct echoloop_counters *out);
+
+/**
+ * Makes a remote of one worker's loop (0 is the first), to post it words or hand it connections. Its
+ * stop is one of all workers. Free it as any remote; it does not end with the workers.
+ */
+int echoloop_workers_remote(struct echoloop_workers *workers,
+                            size_t worker,
+                            struct echoloop_remote **out);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -17,7 +17,7 @@ use crate::pointer::{check_out, check_sized, read_sized, write, write_sized};
 use crate::{
     bug, echoloop, echoloop_conn, echoloop_connect_options, echoloop_counters, echoloop_event,
     echoloop_listen_options, echoloop_listener, echoloop_options, nested, own, registry, remote,
-    selector,
+    selector, workers,
 };
 
 /// Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
@@ -186,7 +186,7 @@ pub extern "C" fn echoloop_shut_down(r#loop: *mut echoloop, deadline_us: i64) ->
 /// What loops of other threads hold is as of their last turn.
 #[unsafe(no_mangle)]
 pub extern "C" fn echoloop_live_handles() -> i64 {
-    registry::live_handles() + remote::live() + selector::live()
+    registry::live_handles() + remote::live() + selector::live() + workers::live()
 }
 
 /// Makes a server and takes it in; a panic in there is no loop's.

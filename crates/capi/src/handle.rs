@@ -40,6 +40,11 @@ pub struct echoloop_server {
     _opaque: (),
 }
 
+/// One server on several threads. Made by echoloop_workers_new(), ended by echoloop_workers_free().
+pub struct echoloop_workers {
+    _opaque: (),
+}
+
 /// A watch of a descriptor. Made by echoloop_watch_new(), ended by echoloop_watch_close(), with its
 /// loop, or, when its descriptor was closed by the program, after its WATCH_DEAD event.
 pub struct echoloop_watch {

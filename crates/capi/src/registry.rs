@@ -83,6 +83,8 @@ struct Published {
     remote: Remote,
     loop_handle: u64,
     server_handle: u64,
+    /// It is one of several, and ends with them.
+    of_workers: bool,
     freed: bool,
 }
 
@@ -243,7 +245,16 @@ pub(crate) fn after_fork(operation: &'static str, raw: u64) -> Result<(), Refuse
 }
 
 /// Takes a new loop in and returns its handle, or the server's.
-pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
+pub(crate) fn adopt(server: Server, kind: Kind) -> u64 {
+    take_in(server, kind, false)
+}
+
+/// Takes in the server of a worker, on its thread, and returns its handle.
+pub(crate) fn adopt_worker(server: Server) -> u64 {
+    take_in(server, Kind::Server, true)
+}
+
+fn take_in(mut server: Server, kind: Kind, of_workers: bool) -> u64 {
     fork::mark_in_children();
     let id = server.event_loop().id();
     let index = id.index();
@@ -275,6 +286,7 @@ pub(crate) fn adopt(mut server: Server, kind: Kind) -> u64 {
         remote,
         loop_handle,
         server_handle,
+        of_workers,
         freed: false,
     });
     PLACES[index].cell.store(Box::into_raw(cell), Relaxed);

@@ -5,7 +5,7 @@
 
 use std::ffi::{c_int, c_void};
 
-use echoloop_core::{Error, Kind, Remote};
+use echoloop_core::{Error, Kind, LoopId, Remote};
 
 use crate::detail::{Refused, returned};
 use crate::guard::lend_server;
@@ -68,6 +68,11 @@ pub extern "C" fn echoloop_remote_free(remote: *mut echoloop_remote) -> c_int {
             .map(|_| 0)
             .ok_or_else(|| Refused::new("free remote", ECHOLOOP_EBADHANDLE)),
     )
+}
+
+/// Takes in a remote of this loop, and returns its handle.
+pub(crate) fn insert(operation: &'static str, of: LoopId, remote: Remote) -> Result<u64, Refused> {
+    REMOTES.insert(operation, of.handle(Kind::Loop), remote)
 }
 
 /// How many remotes there are.

@@ -1,23 +1,24 @@
 //! Functions on a server.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 
 use ::echoloop_server::{Echo, Report};
-use echoloop_core::{Addr, Error, ErrorKind, Kind};
+use echoloop_core::{Addr, Kind};
 
 use crate::detail::{Refused, returned};
 use crate::event_loop::make;
 use crate::guard::{lend_server, occupy};
 use crate::handle::{handle, raw};
+use crate::ip::ip_with_port;
 use crate::options::time;
 use crate::pointer::{check_sized, read_sized, write, write_address, write_sized};
 use crate::registry::{self, LoopCell};
 use crate::{
     ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, echoloop, echoloop_hooks, echoloop_listen_options,
     echoloop_listener, echoloop_report, echoloop_server, echoloop_server_counters,
-    echoloop_server_options, run,
+    echoloop_server_options, echoloop_udp, echoloop_udp_options, run, watch,
 };
 
 /// Makes a server that belongs to this thread; it owns a loop. options may be NULL. Returns NULL
@@ -74,25 +75,49 @@ pub unsafe extern "C" fn echoloop_server_listen(
     }))
 }
 
+/// Opens one more UDP socket, as echoloop_udp_bind(); a drain closes it. Where options is NULL, it has
+/// the server's options; out may be NULL. ECHOLOOP_ECLOSING once a drain has begun.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn echoloop_server_bind_udp(
+    server: *mut echoloop_server,
+    addr: *const c_char,
+    options: *const echoloop_udp_options,
+    out: *mut *mut echoloop_udp,
+) -> c_int {
+    let operation = "bind udp";
+    // SAFETY: header, "Pointers": NULL, or a string with an end mark.
+    let addr = unsafe { ip_with_port(operation, addr) };
+    returned(addr.and_then(|addr| {
+        // SAFETY: header, "Structs": NULL, or readable for its size.
+        let options = match unsafe { read_sized(operation, options) }? {
+            // SAFETY: header, "Pointers".
+            Some(options) => Some(unsafe { options.convert(operation) }?),
+            None => None,
+        };
+        let udp = lend_server(operation, raw(server), Kind::Server, |server| {
+            Ok(server.bind_udp(addr, options.as_ref())?)
+        })?;
+        if !out.is_null() {
+            // SAFETY: header, "Pointers": out is writable for a handle; it is not NULL.
+            unsafe { write(out, handle(udp.to_raw())) };
+        }
+        Ok(0)
+    }))
+}
+
 /// Serves one more socket, which was opened elsewhere: a listener, or a bound UDP socket, such as one
 /// of echoloop_inherited(); with the server's options. The descriptor is the server's from now on:
 /// the program closes it only if this fails. Errors: -EBADF, -EMFILE, ECHOLOOP_ECLOSING,
 /// ECHOLOOP_EINVAL or -errno for a descriptor that is neither.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn echoloop_server_inherit(server: *mut echoloop_server, fd: c_int) -> c_int {
-    if fd < 0 {
-        return bad_descriptor("inherit").status();
-    }
-    // SAFETY: header, "Pointers": the descriptor is open, or -1 or another that is not, which dup(2)
-    // finds out; it is borrowed for this call.
-    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     returned(lend_server(
         "inherit",
         raw(server),
         Kind::Server,
         |server| {
-            server.inherit(socket)?;
-            // SAFETY: header: it is ours from now on, and what the server has is a duplicate.
+            server.inherit(watch::borrow("inherit", fd)?)?;
+            // SAFETY: it is open, as it has a duplicate, and ours from now on.
             drop(unsafe { OwnedFd::from_raw_fd(fd) });
             Ok(0)
         },
@@ -246,7 +271,7 @@ pub extern "C" fn echoloop_server_free(server: *mut echoloop_server) -> c_int {
     returned(registry::free("free server", raw(server), Kind::Server).map(|()| 0))
 }
 
-fn serve(
+pub(crate) fn serve(
     cell: &LoopCell,
     hooks: Option<&echoloop_hooks>,
     user: *mut c_void,
@@ -282,9 +307,4 @@ pub(crate) unsafe fn write_nth(
     };
     // SAFETY: the caller's.
     unsafe { write_address(operation, addr, buf, capacity) }
-}
-
-/// A number that can't be a descriptor's.
-pub(crate) fn bad_descriptor(operation: &'static str) -> Refused {
-    Error::new(operation, ErrorKind::Os(libc::EBADF)).into()
 }

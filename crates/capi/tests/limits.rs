@@ -272,6 +272,10 @@ fn an_inherited_socket_is_served_and_becomes_the_servers() {
     let client = TcpStream::connect(given).unwrap();
     server.until(OPENED, 1);
     drop(client);
+    let (any, mut own) = (c"127.0.0.1:0".as_ptr(), ptr::null_mut());
+    let (options, bind) = (ptr::null(), echoloop_server_bind_udp);
+    assert_eq!(unsafe { bind(server.server, any, options, &mut own) }, 0);
+    assert_eq!(echoloop_udp_close(own), 0);
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let bound = udp.local_addr().unwrap().to_string();
     assert_eq!(
@@ -287,6 +291,8 @@ fn an_inherited_socket_is_served_and_becomes_the_servers() {
         assert_eq!(got, ECHOLOOP_EINVAL);
     }
     assert_eq!(echoloop_server_drain(server.server), 0);
+    let late = unsafe { bind(server.server, any, options, ptr::null_mut()) };
+    assert_eq!(late, ECHOLOOP_ECLOSING);
     server.free();
     // The last descriptor of it was the server's.
     assert!(TcpStream::connect(given).is_err());

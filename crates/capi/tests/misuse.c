@@ -213,10 +213,36 @@ static void all_server(echoloop_server *server, int code)
     GETS(echoloop_server_drain(server), code);
     GETS(echoloop_server_drain_with_grace(server, 1), code);
     GETS(echoloop_server_inherit(server, 0), code);
+    GETS(echoloop_server_bind_udp(server, "127.0.0.1:0", NULL, NULL), code);
     GETS(echoloop_server_addr(server, 0, text, sizeof text), code);
     GETS(echoloop_server_udp_addr(server, 0, text, sizeof text), code);
     GETS(echoloop_server_report(server, &report), code);
     GETS(echoloop_server_counters_get(server, &counters), code);
+}
+
+static void all_workers(echoloop_workers *workers, int code)
+{
+    echoloop_report report = ECHOLOOP_REPORT_INIT;
+    echoloop_counters counters = ECHOLOOP_COUNTERS_INIT;
+    echoloop_server_counters server_counters = ECHOLOOP_SERVER_COUNTERS_INIT;
+    echoloop_remote *remote = NULL;
+    char text[ECHOLOOP_ADDR_MAX];
+    GETS(echoloop_workers_listen(workers, "127.0.0.1:0"), code);
+    GETS(echoloop_workers_bind_udp(workers, "127.0.0.1:0"), code);
+    GETS(echoloop_workers_inherit(workers, 0), code);
+    GETS(echoloop_workers_start(workers, 1, 0, NULL, NULL, NULL, NULL), code);
+    GETS(echoloop_workers_stop(workers), code);
+    GETS(echoloop_workers_join(workers, &report), code);
+    GETS(echoloop_workers_count(workers), code);
+    GETS(echoloop_workers_is_finished(workers), code);
+    GETS(echoloop_workers_addr(workers, 0, text, sizeof text), code);
+    GETS(echoloop_workers_udp_addr(workers, 0, text, sizeof text), code);
+    GETS(echoloop_workers_load(workers, 0, NULL, NULL), code);
+    GETS(echoloop_workers_counters_get(workers, &server_counters), code);
+    GETS(echoloop_workers_loop_counters_get(workers, &counters), code);
+    GETS(echoloop_workers_remote(workers, 0, &remote), code);
+    GETS(echoloop_workers_free(workers), code);
+    CHECK(!remote);
 }
 
 /* A handle of 64 bits that somebody made up. */
@@ -235,6 +261,7 @@ static void everything(uint64_t bits, int code)
     GETS(echoloop_signal_close(MADE_UP(echoloop_signal, bits)), code);
     all_loop(MADE_UP(echoloop, bits), code);
     all_server(MADE_UP(echoloop_server, bits), code);
+    all_workers(MADE_UP(echoloop_workers, bits), code);
     GETS(echoloop_free(MADE_UP(echoloop, bits)), code);
     GETS(echoloop_server_free(MADE_UP(echoloop_server, bits)), code);
 }
@@ -353,6 +380,8 @@ static void handles_of_another_kind_are_bad_handles(void)
     all_loop((echoloop *)w.server, ECHOLOOP_EBADHANDLE);
     all_server((echoloop_server *)w.loop, ECHOLOOP_EBADHANDLE);
     all_remote((echoloop_remote *)w.loop, ECHOLOOP_EBADHANDLE);
+    all_workers((echoloop_workers *)w.loop, ECHOLOOP_EBADHANDLE);
+    all_workers((echoloop_workers *)w.remote, ECHOLOOP_EBADHANDLE);
     GETS(echoloop_free((echoloop *)w.remote), ECHOLOOP_EBADHANDLE);
     end_world(w);
 }
@@ -775,6 +804,46 @@ static void errors_have_names_and_texts(void)
                  "close: not a living handle of this kind (ECHOLOOP_EBADHANDLE)") == 0);
 }
 
+static void workers_are_misused_without_harm(void)
+{
+    echoloop_server_options options = ECHOLOOP_SERVER_OPTIONS_INIT;
+    echoloop_report report = ECHOLOOP_REPORT_INIT;
+    echoloop_workers *workers = NULL;
+    uint64_t open = 7;
+    int i;
+    GETS(echoloop_workers_new(NULL, NULL), ECHOLOOP_ENULL);
+    options.size = 3;
+    GETS(echoloop_workers_new(&options, &workers), ECHOLOOP_EINVAL);
+    CHECK(!workers);
+    for (i = 0; i < 4; i++) {
+        GETS(echoloop_workers_new(NULL, &workers), 0);
+        GETS(echoloop_workers_listen(workers, NULL), ECHOLOOP_ENULL);
+        GETS(echoloop_workers_listen(workers, "nowhere"), ECHOLOOP_EINVAL);
+        GETS(echoloop_workers_inherit(workers, -1), -EBADF);
+        GETS(echoloop_workers_listen(workers, "127.0.0.1:0"), 0);
+        GETS(echoloop_workers_stop(workers), ECHOLOOP_EINVAL);
+        if (i == 0) {
+            GETS(echoloop_workers_free(workers), 0);
+            all_workers(workers, ECHOLOOP_EBADHANDLE);
+            continue;
+        }
+        GETS(echoloop_workers_start(workers, 2, i % 2, NULL, NULL, NULL, NULL), 0);
+        GETS(echoloop_workers_load(workers, 2, &open, NULL), ECHOLOOP_EINVAL);
+        CHECK(open == 7);
+        GETS(echoloop_workers_counters_get(workers, NULL), ECHOLOOP_ENULL);
+        GETS(echoloop_workers_remote(workers, 0, NULL), ECHOLOOP_ENULL);
+        GETS(echoloop_workers_addr(workers, 0, NULL, 9), ECHOLOOP_ENULL);
+        if (i == 2) {
+            GETS(echoloop_workers_stop(workers), 0);
+            report.size = 0;
+            GETS(echoloop_workers_join(workers, &report), ECHOLOOP_EINVAL);
+            GETS(echoloop_workers_join(workers, NULL), 0);
+        }
+        GETS(echoloop_workers_free(workers), 0);
+        GETS(echoloop_workers_free(workers), ECHOLOOP_EBADHANDLE);
+    }
+}
+
 int main(void)
 {
 #define RUN(test) \
@@ -792,6 +861,7 @@ int main(void)
     RUN(every_object_may_be_ended_inside_every_callback);
     RUN(a_free_from_another_thread_ends_a_run);
     RUN(a_dead_peer_does_not_kill_a_host_that_left_sigpipe_alone);
+    RUN(workers_are_misused_without_harm);
     RUN(errors_have_names_and_texts);
     return 0;
 }

@@ -32,6 +32,11 @@ pub(crate) fn free(operation: &'static str, raw: u64, kind: Kind) -> Result<(), 
         if raw == 0 || raw != living || present.freed {
             return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
         }
+        if present.of_workers {
+            let why =
+                format_args!("the loop belongs to workers; stop them, and free them elsewhere");
+            return Err(Refused::because(operation, ECHOLOOP_EINVAL, why));
+        }
         if kind == Kind::Loop && present.server_handle != 0 {
             let why = format_args!("the loop belongs to a server; free the server");
             return Err(Refused::because(operation, ECHOLOOP_EINVAL, why));
