@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -543,6 +544,9 @@ static void null_arguments_are_refused_and_nothing_is_written(void)
     GETS(echoloop_listen(w.loop, "127.0.0.1:0", newer, &listener), ECHOLOOP_EINVAL);
     hooks.size = 0;
     GETS(echoloop_run(w.loop, &hooks, NULL), ECHOLOOP_EINVAL);
+    /* Half a pointer would be one to anywhere. */
+    newer[0].size = offsetof(echoloop_listen_options, conn) + 4;
+    GETS(echoloop_listen(w.loop, "127.0.0.1:0", newer, &listener), ECHOLOOP_EINVAL);
     end_world(w);
 }
 
