@@ -2423,7 +2423,8 @@ int echoloop_metrics_get(struct echoloop *loop, struct echoloop_metrics *out);
  *
  * Every callback is timed for it, which costs two readings of the clock each, some 50 ns. callback
  * is called while the loop looks for the next event: calls on this loop, and on what belongs to it,
- * get ECHOLOOP_EREENTRY there. One that never returns is never told.
+ * get ECHOLOOP_EREENTRY there, its free too; only echoloop_stop() is taken. One that never returns is
+ * never told.
  */
 int echoloop_set_slow_handler(struct echoloop *loop,
                               int64_t threshold_us,

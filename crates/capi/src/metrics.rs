@@ -95,7 +95,8 @@ pub unsafe extern "C" fn echoloop_metrics_get(
 ///
 /// Every callback is timed for it, which costs two readings of the clock each, some 50 ns. callback
 /// is called while the loop looks for the next event: calls on this loop, and on what belongs to it,
-/// get ECHOLOOP_EREENTRY there. One that never returns is never told.
+/// get ECHOLOOP_EREENTRY there, its free too; only echoloop_stop() is taken. One that never returns is
+/// never told.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn echoloop_set_slow_handler(
     r#loop: *mut echoloop,

@@ -787,6 +787,44 @@ static void a_dead_peer_does_not_kill_a_host_that_left_sigpipe_alone(void)
     end_world(w);
 }
 
+struct slow {
+    echoloop *loop;
+    int calls, callbacks;
+};
+
+static void on_slow(void *user, const echoloop_event *event, int64_t took_us)
+{
+    struct slow *slow = user;
+    (void)event;
+    (void)took_us;
+    slow->calls++;
+    GETS(echoloop_free(slow->loop), ECHOLOOP_EREENTRY);
+    GETS(echoloop_stop(slow->loop), 0);
+}
+
+static void on_slow_timer(void *user, echoloop_timer *timer, void *timer_user)
+{
+    (void)timer;
+    (void)timer_user;
+    ((struct slow *)user)->callbacks++;
+}
+
+/* Its callback is called between two events: a loop freed there would have called one more. */
+static void a_loop_that_looks_for_its_next_event_is_not_freed(void)
+{
+    echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
+    struct slow slow = { 0 };
+    echoloop_timer *timer;
+    hooks.on_timer = on_slow_timer;
+    CHECK((slow.loop = echoloop_new(NULL)) != NULL);
+    GETS(echoloop_timer_new(slow.loop, 0, 0, NULL, &timer), 0);
+    GETS(echoloop_timer_new(slow.loop, 0, 0, NULL, &timer), 0);
+    GETS(echoloop_set_slow_handler(slow.loop, 0, on_slow, &slow), 0);
+    GETS(echoloop_run(slow.loop, &hooks, &slow), 0);
+    CHECK(slow.calls >= 1 && slow.callbacks >= 1);
+    GETS(echoloop_free(slow.loop), 0);
+}
+
 static void errors_have_names_and_texts(void)
 {
     int own;
@@ -866,6 +904,7 @@ int main(void)
     RUN(a_free_from_another_thread_ends_a_run);
     RUN(a_dead_peer_does_not_kill_a_host_that_left_sigpipe_alone);
     RUN(workers_are_misused_without_harm);
+    RUN(a_loop_that_looks_for_its_next_event_is_not_freed);
     RUN(errors_have_names_and_texts);
     return 0;
 }

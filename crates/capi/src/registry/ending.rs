@@ -45,7 +45,7 @@ pub(crate) fn free(operation: &'static str, raw: u64, kind: Kind) -> Result<(), 
         if mine {
             // SAFETY: as in `find`: the token is this thread's.
             let cell: &LoopCell = unsafe { &*PLACES[index].cell.load(Relaxed) };
-            if is_lent(cell) && !cell.busy.get() {
+            if is_lent(cell) {
                 return Err(Refused::new(operation, ECHOLOOP_EREENTRY));
             }
         }
