@@ -121,6 +121,7 @@ impl Callbacks<'_> {
         if used > taken.len {
             let len = taken.len;
             return self.error(
+                cell,
                 ECHOLOOP_EINVAL,
                 format_args!("on_data returned {used}, but there were only {len} bytes"),
             );
@@ -130,6 +131,7 @@ impl Callbacks<'_> {
         let kept = put_back(cell.server.borrow_mut().event_loop(), conn, rest);
         if !kept {
             self.error(
+                cell,
                 ECHOLOOP_ENOMEM,
                 format_args!("no memory for what on_data left unread"),
             );
@@ -182,17 +184,20 @@ impl Callbacks<'_> {
                 let first = cell.datagrams.borrow().first();
                 call!(on_datagrams, source.udp, first, event.len);
             }
-            ECHOLOOP_EVENT_ACCEPT_PAUSED => self.paused("accepting is paused", event),
-            ECHOLOOP_EVENT_CONNECT_PAUSED => self.paused("a connect is paused", event),
-            ECHOLOOP_EVENT_UDP_ERROR => self.paused("a UDP socket failed", event),
+            ECHOLOOP_EVENT_ACCEPT_PAUSED => self.paused(cell, "accepting is paused", event),
+            ECHOLOOP_EVENT_CONNECT_PAUSED => self.paused(cell, "a connect is paused", event),
+            ECHOLOOP_EVENT_UDP_ERROR => self.paused(cell, "a UDP socket failed", event),
             _ => call!(on_event, event),
         }
     }
 
     #[cold]
-    fn paused(&self, what: &str, event: &echoloop_event) {
+    fn paused(&self, cell: &LoopCell, what: &str, event: &echoloop_event) {
         let why = status::system_text(-event.status);
-        self.error(event.status, format_args!("{what}: {why}"));
+        self.error(cell, event.status, format_args!("{what}: {why}"));
+        if cell.free_at_end.get() {
+            return; // By on_error.
+        }
         if let Some(on_event) = self.hooks.on_event {
             // SAFETY: as in `tell`.
             unsafe { on_event(self.user, event) };
@@ -200,10 +205,13 @@ impl Callbacks<'_> {
     }
 
     #[cold]
-    fn error(&self, status: c_int, text: std::fmt::Arguments<'_>) {
+    fn error(&self, cell: &LoopCell, status: c_int, text: std::fmt::Arguments<'_>) {
         let Some(on_error) = self.hooks.on_error else {
             return;
         };
+        if cell.free_at_end.get() {
+            return; // By the callback that this is about.
+        }
         let text = FixedText::<200>::of(text);
         // SAFETY: header, "Callbacks": the hook is a function of this type, and it returns or ends
         // the process; the text lives until then.

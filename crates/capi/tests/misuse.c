@@ -825,6 +825,73 @@ static void a_loop_that_looks_for_its_next_event_is_not_freed(void)
     GETS(echoloop_free(slow.loop), 0);
 }
 
+struct freed {
+    echoloop *loop;
+    int errors, later;
+};
+
+static size_t free_and_claim_too_much(void *user, echoloop_conn *conn, const uint8_t *data, size_t len)
+{
+    struct freed *freed = user;
+    (void)conn;
+    (void)data;
+    GETS(echoloop_free(freed->loop), 0);
+    return len + 1;
+}
+
+static void free_on_error(void *user, int status, const char *text)
+{
+    struct freed *freed = user;
+    GETS(status, -ECONNREFUSED);
+    CHECK(strlen(text) > 3);
+    freed->errors++;
+    GETS(echoloop_free(freed->loop), 0);
+}
+
+static void count_error(void *user, int status, const char *text)
+{
+    (void)status;
+    (void)text;
+    ((struct freed *)user)->later++;
+}
+
+static void count_event(void *user, const echoloop_event *event)
+{
+    (void)event;
+    ((struct freed *)user)->later++;
+}
+
+/* Where one event is told by two callbacks, the first may free the loop. */
+static void no_callback_is_called_after_the_free_of_its_loop(void)
+{
+    echoloop_hooks hooks = ECHOLOOP_HOOKS_INIT;
+    echoloop_udp_options to_nobody = ECHOLOOP_UDP_OPTIONS_INIT;
+    struct freed freed = { 0 };
+    echoloop_listener *listener;
+    echoloop_conn *client;
+    echoloop_udp *udp;
+    char addr[ECHOLOOP_ADDR_MAX];
+    CHECK((freed.loop = echoloop_new(NULL)) != NULL);
+    GETS(echoloop_listen(freed.loop, "127.0.0.1:0", NULL, &listener), 0);
+    CHECK(echoloop_listener_addr(listener, addr, sizeof addr) > 0);
+    GETS(echoloop_connect(freed.loop, addr, NULL, &client), 0);
+    GETS(echoloop_conn_send(client, "x", 1), 0);
+    hooks.on_data = free_and_claim_too_much;
+    hooks.on_error = count_error;
+    hooks.on_event = count_event;
+    GETS(echoloop_run(freed.loop, &hooks, &freed), 0);
+    GETS(freed.later, 0);
+
+    CHECK((freed.loop = echoloop_new(NULL)) != NULL);
+    to_nobody.connect = "127.0.0.1:1";
+    GETS(echoloop_udp_bind(freed.loop, "127.0.0.1:0", &to_nobody, &udp), 0);
+    GETS(echoloop_udp_send(udp, "x", 1), 0);
+    hooks.on_error = free_on_error;
+    GETS(echoloop_run(freed.loop, &hooks, &freed), 0);
+    GETS(freed.errors, 1);
+    GETS(freed.later, 0);
+}
+
 static void errors_have_names_and_texts(void)
 {
     int own;
@@ -905,6 +972,7 @@ int main(void)
     RUN(a_dead_peer_does_not_kill_a_host_that_left_sigpipe_alone);
     RUN(workers_are_misused_without_harm);
     RUN(a_loop_that_looks_for_its_next_event_is_not_freed);
+    RUN(no_callback_is_called_after_the_free_of_its_loop);
     RUN(errors_have_names_and_texts);
     return 0;
 }
