@@ -146,7 +146,9 @@ pub(crate) fn exact<'a>(
     } else {
         cell.loop_handle
     };
-    if raw == 0 || raw != living || cell.free_at_end.get() {
+    // In no build but that of a test, which has to find what this would do (tests/fuzz.rs).
+    let forgotten = cfg!(echoloop_planted_bug) && raw != 0;
+    if raw == 0 || raw != living && !forgotten || cell.free_at_end.get() {
         return Err(Refused::new(operation, ECHOLOOP_EBADHANDLE));
     }
     Ok(cell)
