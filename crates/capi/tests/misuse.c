@@ -892,6 +892,33 @@ static void no_callback_is_called_after_the_free_of_its_loop(void)
     GETS(freed.later, 0);
 }
 
+static int raising = 1;
+
+static void *raise_signals(void *user)
+{
+    while (__atomic_load_n(&raising, __ATOMIC_RELAXED))
+        raise(SIGUSR1);
+    return user;
+}
+
+static void a_signal_while_its_loop_is_freed_does_not_kill_the_host(void)
+{
+    pthread_t thread;
+    int i;
+    CHECK(signal(SIGPIPE, SIG_DFL) != SIG_ERR);
+    CHECK(signal(SIGUSR1, SIG_IGN) != SIG_ERR);
+    CHECK(pthread_create(&thread, NULL, raise_signals, NULL) == 0);
+    for (i = 0; i < 300; i++) {
+        echoloop *loop = echoloop_new(NULL);
+        echoloop_signal *signal;
+        CHECK(loop != NULL);
+        GETS(echoloop_signal_watch(loop, SIGUSR1, &signal), 0);
+        GETS(echoloop_free(loop), 0);
+    }
+    __atomic_store_n(&raising, 0, __ATOMIC_RELAXED);
+    CHECK(pthread_join(thread, NULL) == 0);
+}
+
 static void errors_have_names_and_texts(void)
 {
     int own;
@@ -973,6 +1000,7 @@ int main(void)
     RUN(workers_are_misused_without_harm);
     RUN(a_loop_that_looks_for_its_next_event_is_not_freed);
     RUN(no_callback_is_called_after_the_free_of_its_loop);
+    RUN(a_signal_while_its_loop_is_freed_does_not_kill_the_host);
     RUN(errors_have_names_and_texts);
     return 0;
 }

@@ -20,9 +20,11 @@ use signal_hook::low_level::{pipe, unregister};
 
 /// Dropping it ends all that was watched.
 pub(super) struct Signals {
+    /// Before the pair, since members are dropped in order: a handler that writes to a pair without a reader raises
+    /// SIGPIPE.
+    watched: Vec<Watched>,
     reader: UnixStream,
     writer: UnixStream,
-    watched: Vec<Watched>,
 }
 
 struct Watched {
@@ -43,9 +45,9 @@ impl Signals {
             Interest::READABLE,
         )?;
         Ok(Self {
+            watched: Vec::new(),
             reader,
             writer,
-            watched: Vec::new(),
         })
     }
 
