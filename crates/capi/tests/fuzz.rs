@@ -151,7 +151,7 @@ fn sanitizers_have_nothing_to_report_on_random_calls() {
     assert!(run(nm).contains("__asan_"), "no sanitizer in the library");
     let program = target.join("fuzz");
     let flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
-    compile(&program, "clang", &flags, &library);
+    compile(&program, "gcc", &flags, &library);
     survive_seeds(&program, asked(200_000));
 }
 
