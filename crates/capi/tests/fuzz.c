@@ -13,6 +13,11 @@ static int64_t leave(struct frame *frame, int64_t result);
 static int64_t leave_text(struct frame *frame, const char *text);
 static int64_t leave_handle(struct frame *frame, int kind, uint64_t handle);
 
+static struct context *context(int thread);
+static void discard(struct context *context);
+static void begin_epoch(void);
+static void end_epoch(int before);
+
 #include "kinds.h"
 
 #include "fuzz/handles.h"
@@ -102,7 +107,7 @@ static void free_loop(int kind, uint64_t handle)
 static void thin_out(void)
 {
     struct frame frame;
-    while (here->n_loops > 8 || here->n_remotes > 40 || here->n_selectors > 8) {
+    while (here->n_loops > 8 || here->n_remotes > 40 || here->n_selectors > 8 || here->n_workers > 2) {
         enter(&frame, "thin_out");
         if (here->n_loops > 8) {
             uint64_t handle = here->loops[0];
@@ -115,6 +120,11 @@ static void thin_out(void)
             echoloop_remote_free((echoloop_remote *)(uintptr_t)remote);
             strike(here->remotes, &here->n_remotes, remote);
             bury(K_echoloop_remote, remote);
+        } else if (here->n_workers > 2) {
+            uint64_t workers = here->workers[0];
+            echoloop_workers_free((echoloop_workers *)(uintptr_t)workers);
+            strike(here->workers, &here->n_workers, workers);
+            bury(K_echoloop_workers, workers);
         } else {
             uint64_t selector = here->selectors[0];
             echoloop_selector_free((echoloop_selector *)(uintptr_t)selector);
@@ -187,6 +197,8 @@ static void end_epoch(int before)
     }
     while (here->n_remotes > 0)
         echoloop_remote_free((echoloop_remote *)(uintptr_t)here->remotes[--here->n_remotes]);
+    while (here->n_workers > 0)
+        echoloop_workers_free((echoloop_workers *)(uintptr_t)here->workers[--here->n_workers]);
     while (here->n_selectors > 0)
         echoloop_selector_free((echoloop_selector *)(uintptr_t)here->selectors[--here->n_selectors]);
     while (here->n_fds > 0)

@@ -10,7 +10,7 @@
     reason = "every test program uses its own part of this"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
@@ -30,8 +30,8 @@ pub struct Header {
     pub functions: Vec<Function>,
     /// The types of handles, `echoloop_conn`.
     handles: Vec<String>,
-    /// Structs that begin with their size.
-    sized: BTreeSet<String>,
+    /// Structs that begin with their size, and their members that are pointers.
+    sized: BTreeMap<String, Vec<String>>,
 }
 
 impl Header {
@@ -58,6 +58,17 @@ impl Header {
             write!(kinds, ", K_{handle}").unwrap();
         }
         kinds.push_str(", KINDS };\n");
+        for (name, pointers) in &self.sized {
+            let cleared: String = pointers
+                .iter()
+                .map(|pointer| format!("    it->{pointer} = NULL;\n"))
+                .collect();
+            writeln!(
+                kinds,
+                "static inline void no_pointers_{name}({name} *it)\n{{\n    (void)it;\n{cleared}}}"
+            )
+            .unwrap();
+        }
         fs::write(folder.join("kinds.h"), kinds).unwrap();
         let mut out = String::from("/* Made by tests/calls/mod.rs of include/echoloop.h. */\n");
         let unknown: Vec<String> = self
@@ -89,10 +100,11 @@ impl Header {
         while i < parameters.len() {
             let (ctype, parameter) = &parameters[i];
             let length = parameters.get(i + 1).filter(|next| next.0 == "size_t");
-            let array = ctype.ends_with('*') && !ctype.contains("struct echoloop *");
+            let pointee = ctype.trim_start_matches("const ").trim_end_matches(" *");
+            let array = ctype.ends_with('*') && self.handle(pointee).is_none();
             let value = match length {
                 // A pointer and how much there is behind it.
-                Some((_, length)) if array && !is_index(length) => {
+                Some((_, length)) if array => {
                     writeln!(lines, "    size_t a{} = in_length(\"{length}\");", i + 1).unwrap();
                     let value = self.array(ctype, i + 1);
                     writeln!(lines, "    {} a{i} = {value};", ctype).unwrap();
@@ -169,7 +181,7 @@ impl Header {
                 format!("in_{}()", plain.trim_start_matches("struct "))
             }
             _ if ctype.starts_with("struct ") => {
-                let sized = self.sized.contains(plain.trim_start_matches("struct "));
+                let sized = self.sized.contains_key(plain.trim_start_matches("struct "));
                 let way = if sized { "out_sized" } else { "out_plain" };
                 format!("{way}(sizeof({plain}))")
             }
@@ -185,11 +197,6 @@ impl Header {
         let known = self.handles.iter().any(|handle| handle == name);
         known.then(|| format!("K_{name}"))
     }
-}
-
-/// A `size_t` behind a pointer that says nothing of its length.
-fn is_index(name: &str) -> bool {
-    matches!(name, "index" | "i")
 }
 
 fn without_comments(text: &str) -> String {
@@ -247,15 +254,26 @@ fn handles(text: &str) -> Vec<String> {
     names.collect()
 }
 
-fn sized(text: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+fn sized(text: &str) -> BTreeMap<String, Vec<String>> {
+    let mut found = BTreeMap::new();
     for part in text.split("typedef struct ").skip(1) {
         let Some((name, body)) = part.split_once('{') else {
             continue;
         };
+        let body = body.split_once("\n}").map_or(body, |(body, _)| body);
         if body.trim_start().starts_with("size_t size;") {
-            found.insert(name.trim().to_owned());
+            let pointers = body.split(';').filter(|member| is_pointer(member));
+            let names = pointers.map(|member| match member.split_once("(*") {
+                Some((_, rest)) => rest.split(')').next().unwrap_or_default().to_owned(),
+                None => split_name(member).1,
+            });
+            found.insert(name.trim().to_owned(), names.collect());
         }
     }
     found
+}
+
+/// Whether a member of a struct is an address, of data or of a function.
+fn is_pointer(member: &str) -> bool {
+    member.contains('*') || member.contains("_fn ")
 }

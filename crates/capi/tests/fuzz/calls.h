@@ -41,6 +41,10 @@ static const struct {
     { "echoloop_server_udp_addr", 300 },
     { "echoloop_ip_text", 100 },
     { "echoloop_lookup_count", 1024 },
+    { "echoloop_workers_count", 3 },
+    { "echoloop_workers_is_finished", 1 },
+    { "echoloop_workers_addr", 300 },
+    { "echoloop_workers_udp_addr", 300 },
     { "echoloop_version_number", INT_MAX },
     { "echoloop_dump", INT_MAX },
     { "echoloop_conn_queued", INT64_MAX },
@@ -62,6 +66,7 @@ static int64_t most_of(const char *name)
 /* Functions that take a descriptor over. */
 static const char *const takers[] = {
     "echoloop_adopt", "echoloop_adopt_listener", "echoloop_udp_adopt", "echoloop_server_inherit",
+    "echoloop_workers_inherit",
 };
 
 #define RAW(handle) ((uint64_t)(uintptr_t)(handle))
@@ -128,6 +133,10 @@ static void take_in(struct frame *frame, int64_t result)
         if (frame->outs[i].kind == K_echoloop_remote) {
             CHECK(here->n_remotes < (int)COUNT(here->remotes), "remotes");
             here->remotes[here->n_remotes++] = handle;
+        }
+        if (frame->outs[i].kind == K_echoloop_workers) {
+            CHECK(here->n_workers < (int)COUNT(here->workers), "workers");
+            here->workers[here->n_workers++] = handle;
         }
         if (frame->outs[i].kind == K_echoloop_selector) {
             CHECK(here->n_selectors < (int)COUNT(here->selectors), "selectors");
@@ -232,11 +241,32 @@ static void stopper(void *loop, echoloop_timer *timer)
     echoloop_stop(loop);
 }
 
+/* What may be asked of workers where. Their threads make no call the same each time, and a callback of theirs must not
+   wait for others. */
+static int may_ask(const struct frame *frame)
+{
+    static const char *const waits[] = { "echoloop_workers_join", "echoloop_workers_free",
+                                         "echoloop_workers_counters_get", "echoloop_workers_loop_counters_get" };
+    echoloop_workers *workers = (echoloop_workers *)(uintptr_t)frame->handles[0];
+    if (is("echoloop_workers_start"))
+        return threads > 0 && here->worker_of == 0 && here->depth == 0;
+    if (here->worker_of != 0 && is_one_of(waits, COUNT(waits)))
+        return frame->handles[0] == here->worker_of;
+    if (is("echoloop_workers_join")) { /* The last stop cuts what is left. */
+        echoloop_workers_stop(workers);
+        echoloop_workers_stop(workers);
+        echoloop_workers_stop(workers);
+    }
+    return 1;
+}
+
 /* Before a call: a run without a stop would be the end of this. */
 static int ready(struct frame *frame)
 {
     echoloop *loop = (echoloop *)(uintptr_t)frame->handles[0];
     echoloop_timer *timer;
+    if (strncmp(frame->name, "echoloop_workers_", 17) == 0)
+        return may_ask(frame);
     if (!is("echoloop_run") && !is("echoloop_server_run"))
         return 1;
     if (frame->without_hooks) { /* No callback is called, so it has to have ended before it begins. */

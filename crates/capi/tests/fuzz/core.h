@@ -80,8 +80,9 @@ struct context {
     int *n_living;
     uint64_t loops[64]; /* All loops and servers that are to be freed. */
     int loop_kinds[64], n_loops;
-    uint64_t remotes[64], selectors[64];
-    int n_remotes, n_selectors;
+    uint64_t remotes[64], selectors[64], workers[64];
+    int n_remotes, n_selectors, n_workers;
+    uint64_t worker_of; /* On a thread of workers: which. */
     uint64_t dead[256]; /* Ended for certain, in this epoch. */
     int n_dead;
     int fds[FDS], n_fds;
@@ -98,6 +99,7 @@ struct context {
     int told;
     int blind; /* A server has run without callbacks: which connections there are is not known. */
     long epoch;
+    void *own_run; /* Of a worker. */
 };
 
 #define PAGE 65536

@@ -195,7 +195,7 @@ static void conn_told(uint64_t conn, int closed)
 static const char *const ends[] = {
     "echoloop_free",        "echoloop_server_free",  "echoloop_listener_close", "echoloop_timer_cancel",
     "echoloop_watch_close", "echoloop_remote_free",  "echoloop_watch_release",  "echoloop_udp_close",
-    "echoloop_signal_close", "echoloop_lookup_cancel", "echoloop_selector_free",
+    "echoloop_signal_close", "echoloop_lookup_cancel", "echoloop_selector_free", "echoloop_workers_free",
 };
 
 static int kind_of(uint64_t handle)
@@ -227,6 +227,8 @@ static void note_success(struct frame *frame)
     }
     if (is("echoloop_remote_free"))
         strike(here->remotes, &here->n_remotes, handle);
+    if (is("echoloop_workers_free"))
+        strike(here->workers, &here->n_workers, handle);
     if (is("echoloop_selector_free"))
         strike(here->selectors, &here->n_selectors, handle);
 }

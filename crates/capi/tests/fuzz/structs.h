@@ -59,6 +59,7 @@ static const echoloop_options *in_echoloop_options(void)
     if (one_in(3))
         return NULL;
     fill_members(&options, sizeof options);
+    no_pointers_echoloop_options(&options);
     options.resolve = one_in(2) ? resolve : NULL;
     return passed(&options, sizeof options);
 }
@@ -69,6 +70,7 @@ static const echoloop_conn_options *in_echoloop_conn_options(void)
     if (one_in(3))
         return NULL;
     fill_members(&options, sizeof options);
+    no_pointers_echoloop_conn_options(&options);
     if (one_in(4)) {
         options.high_mark = 1 + below(2000);
         options.low_mark = 0;
@@ -87,6 +89,7 @@ static const echoloop_listen_options *in_echoloop_listen_options(void)
     if (one_in(3))
         return NULL;
     fill_members(&options, sizeof options);
+    no_pointers_echoloop_listen_options(&options);
     options.device = in_device();
     options.conn = in_echoloop_conn_options();
     return passed(&options, sizeof options);
@@ -98,6 +101,7 @@ static const echoloop_connect_options *in_echoloop_connect_options(void)
     if (one_in(3))
         return NULL;
     fill_members(&options, sizeof options);
+    no_pointers_echoloop_connect_options(&options);
     options.device = in_device();
     options.local = one_in(4) ? in_text("local") : NULL;
     options.conn = in_echoloop_conn_options();
@@ -110,6 +114,7 @@ static const echoloop_server_options *in_echoloop_server_options(void)
     if (one_in(3))
         return NULL;
     fill_members(&options, sizeof options);
+    no_pointers_echoloop_server_options(&options);
     options.loop = in_echoloop_options();
     options.listen = in_echoloop_listen_options();
     return passed(&options, sizeof options);
@@ -123,6 +128,7 @@ static const echoloop_watch_options *in_echoloop_watch_options(void)
     if (one_in(3))
         return NULL;
     fill_members(&options, sizeof options);
+    no_pointers_echoloop_watch_options(&options);
     if (one_in(2))
         options.mode = below(3);
     result = passed(&options, sizeof options);
@@ -137,6 +143,7 @@ static const echoloop_udp_options *in_echoloop_udp_options(void)
     if (one_in(3))
         return NULL;
     fill_members(&options, sizeof options);
+    no_pointers_echoloop_udp_options(&options);
     options.connect = one_in(4) ? "127.0.0.1:1" : NULL;
     options.device = in_device();
     options.multicast_interface = one_in(4) ? in_text("iface") : NULL;
@@ -239,6 +246,44 @@ static echoloop_timer_fn in_echoloop_timer_fn(void)
 static echoloop_watch_fn in_echoloop_watch_fn(void)
 {
     return one_in(4) ? NULL : own_watch;
+}
+
+/* A worker has a context of its own, and in it what it makes. */
+static void *on_start(void *user, size_t worker, echoloop *loop)
+{
+    struct run *run = calloc(1, sizeof *run);
+    CHECK(here == NULL && run != NULL, "the start of a worker");
+    here = context(16 + (int)worker);
+    begin_step((long)(uintptr_t)user);
+    here->worker_of = (uint64_t)(uintptr_t)user;
+    here->own_run = run;
+    run->loop = RAW(loop);
+    begin_epoch();
+    keep(K_echoloop, RAW(loop));
+    in_callback(run);
+    return run;
+}
+
+static void on_end(void *user, size_t worker)
+{
+    (void)worker;
+    CHECK(here != NULL && user == here->own_run, "the end of a worker");
+    in_callback(NULL);
+    here->blind = 1; /* What is left of its own loop ends now. */
+    end_epoch(0);
+    free(user);
+    discard(here);
+    here = NULL;
+}
+
+static echoloop_worker_start_fn in_echoloop_worker_start_fn(void)
+{
+    return here->top->without_hooks ? NULL : on_start;
+}
+
+static echoloop_worker_end_fn in_echoloop_worker_end_fn(void)
+{
+    return here->top->without_hooks ? NULL : on_end;
 }
 
 /* On any thread, in the middle of any call. */

@@ -54,11 +54,15 @@ static uint64_t in_u64(void)
 
 static size_t in_index(void)
 {
+    if (is("echoloop_workers_start"))
+        return one_in(8) ? SIZE_MAX : (size_t)below(4);
     return one_in(4) ? (size_t)number() : (size_t)below(4);
 }
 
 static void *in_user(void)
 {
+    if (is("echoloop_workers_start"))
+        return (void *)(uintptr_t)here->top->handles[0];
     if (is("echoloop_run") || is("echoloop_run_once") || is("echoloop_server_run")) {
         struct run *run = block(sizeof *run);
         run->loop = here->top->handles[0];
