@@ -24,7 +24,8 @@
  *
  * There are two ways to receive: callbacks (echoloop_run() with a struct of hooks) and batches
  * (echoloop_poll_batch() fills an array of events). A server (echoloop_server_new()) is a loop
- * with a maximum of connections, a tick and a graceful drain. examples-c/ has whole programs.
+ * with a maximum of connections, a tick and a graceful drain; echoloop_workers_new() is one on several
+ * threads. examples-c/ has whole programs.
  *
  * CONVENTIONS
  *
