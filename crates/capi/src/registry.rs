@@ -128,10 +128,14 @@ pub(crate) fn find_mine<'a>(raw: u64) -> Option<&'a LoopCell> {
     if place.owner.load(Relaxed) != token() {
         return None;
     }
+    let cell = place.cell.load(Relaxed);
     // SAFETY: the entry has this thread's token, so this thread made the loop and has not
-    // freed it (`destroy` clears the token first, on this thread). The reference is used for
-    // the length of one exported call; a free within it is deferred by `busy`.
-    Some(unsafe { &*place.cell.load(Relaxed) })
+    // freed it (`destroy` clears the token first, on this thread): the cell is there. The reference
+    // is used for the length of one exported call; a free within it is deferred by `busy`.
+    Some(unsafe {
+        std::hint::assert_unchecked(!cell.is_null()); // Two instructions a message.
+        &*cell
+    })
 }
 
 /// [`find`] for the handle of a loop or server itself.
