@@ -11,6 +11,8 @@ use echoloop_core::{Kind, LoopId};
 use crate::detail::Refused;
 use crate::{ECHOLOOP_ENOMEM, ECHOLOOP_ETOOMANY, reserve};
 
+/// As the core has it: `LoopId::index_of` has to find the loop of `of`.
+const LOOP_SHIFT: u32 = 5;
 const SLOT_SHIFT: u32 = 16;
 const GENERATION_SHIFT: u32 = 40;
 const MAX_SLOTS: usize = 1 << (GENERATION_SHIFT - SLOT_SHIFT);
@@ -69,7 +71,7 @@ impl<T: Clone> Table<T> {
         };
         let handle = 1
             | (self.kind as u64) << 1
-            | (LoopId::index_of(of) as u64) << 4
+            | (LoopId::index_of(of) as u64) << LOOP_SHIFT
             | (slot as u64) << SLOT_SHIFT
             | generation << GENERATION_SHIFT;
         let taken = Slot {
