@@ -233,6 +233,6 @@ fn address_v4(interface: Interface) -> io::Result<Ipv4Addr> {
     match interface {
         Interface::Default => Ok(Ipv4Addr::UNSPECIFIED),
         Interface::Addr(addr) => Ok(addr),
-        Interface::Index(_) => Err(io::ErrorKind::InvalidInput.into()),
+        Interface::Index(_) => Err(rustix::io::Errno::INVAL.into()),
     }
 }
