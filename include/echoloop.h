@@ -184,44 +184,81 @@
  *
  * WHAT IS LEGAL WHERE
  *
- *                               outside   in a callback    other thread   after the loop's free
- *     echoloop_run, poll_batch,
- *       server_run              yes       EREENTRY (1)     EWRONGTHREAD   EBADHANDLE
- *     echoloop_free,
- *       server_free             yes       ends the run,    queued for     EBADHANDLE
- *                                         then frees       the owner (2)
- *     echoloop_dispatch         yes       EREENTRY         EWRONGTHREAD   EBADHANDLE
- *     echoloop_stop             (3)       yes              EWRONGTHREAD   EBADHANDLE
- *     listen, connect,
- *       timer_new, watch_new,
- *       udp_bind, resolve,
- *       signal_watch, fd,
- *       remote_new,
- *       next_deadline,
- *       counters, drain, ...    yes       yes              EWRONGTHREAD   EBADHANDLE
- *     conn_..., listener_...,
- *       timer_..., watch_...,
- *       udp_..., lookup_...,
- *       signal_...              yes       yes (4)          EWRONGTHREAD   EBADHANDLE
- *     remote_post, _stop, _wake yes       yes              yes            ECLOSED
- *     remote_free               yes       yes              yes            yes
- *     selector_... (5), poll,
- *       select                  yes       yes              yes            yes
- *     workers_... (6)           yes       yes              yes            EBADHANDLE
- *     answer_add                only in the resolver that it was given to: else EBADHANDLE
- *     version, has, set_log,
- *       strerror, ...,
- *       ip_..., live_handles    yes       yes              yes            yes
+ * By classes of functions, whose names are without echoloop_ here; x_* are all whose names begin
+ * so and that stand nowhere else. Codes are without ECHOLOOP_. The places: outside of callbacks,
+ * on the loop's thread; in a callback of the same loop, one that echoloop_dispatch() calls among
+ * them; in the callback for slow handlers; in that for the log, in the middle of a call on the
+ * loop; on another thread, such as a resolver's; in the child of a fork(2), before
+ * echoloop_after_fork(); after the free of the loop, or of the workers. After its own end every
+ * handle gets EBADHANDLE.
  *
- *     (1) Of the same loop; another loop of this thread may be run.
- *     (2) The owner's wait ends. Its run returns 0, server_run and poll_batch ECLOSED, or, between
- *         runs, its next call EBADHANDLE. An echo server without hooks drains first.
- *     (3) Remembered for the next run or poll.
- *     (4) Also on the very connection, timer or watch it is called for. In on_close a connection only
- *         answers for its user pointer and peer address; sends get ECLOSING.
- *     (5) While a thread waits on a selector, others may wake and free it; the rest gets EREENTRY.
- *     (6) After the free of the workers. In their own callbacks _join, _free, _counters_get and
- *         _loop_counters_get get EREENTRY.
+ *               outside    callback   slow       log        thread        fork       freed
+ *
+ *     running   yes        EREENTRY   EREENTRY   EREENTRY   EWRONGTHREAD  EFORKED    EBADHANDLE
+ *         run, run_once, poll_batch, server_run, dispatch
+ *           Of the same loop; another loop of this thread may be run. A stop that was asked for
+ *           before is remembered for the next run or poll.
+ *
+ *     ending    yes        yes        EREENTRY   EREENTRY   yes           yes        EBADHANDLE
+ *         free, server_free
+ *           In a callback it ends the run, which then frees. On another thread it is queued: the
+ *           owner's wait ends, and its run returns 0, server_run and poll_batch ECLOSED, or,
+ *           between runs, its next call EBADHANDLE. An echo server without hooks drains first. A
+ *           free in the child of a fork does not disturb the parent.
+ *
+ *     stopping  yes        yes        yes        yes        EWRONGTHREAD  EFORKED    EBADHANDLE
+ *         stop, server_loop
+ *
+ *     forking   yes        yes        yes        yes        EWRONGTHREAD  yes        EBADHANDLE
+ *         after_fork
+ *
+ *     loops     yes        yes        EREENTRY   EREENTRY   EWRONGTHREAD  EFORKED    EBADHANDLE
+ *         listen, connect, adopt, adopt_listener, timer_new, watch_new, udp_bind, udp_adopt,
+ *         resolve, signal_watch, remote_new, fd, next_deadline, now_us, counters_get,
+ *         metrics_get, dump, set_slow_handler, shut_down, server_*
+ *
+ *     objects   yes        yes        EREENTRY   EREENTRY   EWRONGTHREAD  EFORKED    EBADHANDLE
+ *         conn_*, give_away, hand_over, pipe, unpipe, listener_*, timer_*, watch_*, udp_*,
+ *         lookup_*, signal_*
+ *           In a callback also on the very connection, timer or watch that it is called for. In
+ *           on_close a connection only answers for its user pointer and peer address; sends get
+ *           ECLOSING.
+ *
+ *     remotes   yes        yes        yes        yes        yes           EFORKED    ECLOSED
+ *         remote_post, remote_stop, remote_wake
+ *           After their own free EBADHANDLE, as all handles.
+ *
+ *     workers   yes        yes        yes        yes        yes           EFORKED    EBADHANDLE
+ *         workers_*
+ *
+ *     joining   yes        yes        yes        yes        yes           EFORKED    EBADHANDLE
+ *         workers_join, workers_counters_get, workers_loop_counters_get
+ *           In a callback of these very workers EREENTRY; so does free. What waits for them
+ *           there would wait for itself.
+ *
+ *     freeing   yes        yes        yes        yes        yes           yes        EBADHANDLE
+ *         workers_free
+ *
+ *     settings  yes        yes        yes        yes        yes           EFORKED    EBADHANDLE
+ *         workers_listen, workers_bind_udp, workers_inherit, workers_start
+ *
+ *     selectors yes        yes        yes        yes        yes           EFORKED    yes
+ *         selector_*
+ *           While a thread waits on a selector, others may wake and free it; the rest gets
+ *           EREENTRY. One of the parent stays the parent's: echoloop_after_fork() is about
+ *           loops.
+ *
+ *     anywhere  yes        yes        yes        yes        yes           yes        yes
+ *         remote_free, workers_new, selector_new, selector_free, new, server_new, poll, select,
+ *         inherited, ip_*, live_handles, last_error, last_status, strerror, errname,
+ *         close_reason, version*, has
+ *
+ *     logging   yes        yes        yes        EREENTRY   yes           yes        yes
+ *         set_log
+ *
+ *     answers   EBADHANDLE EBADHANDLE EBADHANDLE EBADHANDLE EBADHANDLE    EBADHANDLE EBADHANDLE
+ *         answer_add
+ *           yes only in the resolver that the answer was given to.
  */
 
 
@@ -3057,8 +3094,8 @@ int echoloop_watch_set_callback(struct echoloop_watch *watch, echoloop_watch_fn 
 /**
  * Makes workers, which are one server on several threads; options may be NULL. They have settings
  * until echoloop_workers_start(). The handle may be used on any thread; end it with
- * echoloop_workers_free(). Errors: ECHOLOOP_EINVAL, ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM. Of this and
- * all that follow: ECHOLOOP_EFORKED in the child of a fork, where the threads are not.
+ * echoloop_workers_free(). Errors: ECHOLOOP_EINVAL, ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM. Of all
+ * that follow: ECHOLOOP_EFORKED in the child of a fork, where the threads are not.
  */
 int echoloop_workers_new(const struct echoloop_server_options *options,
                          struct echoloop_workers **out);

@@ -53,8 +53,8 @@ pub(crate) struct Running {
 
 /// Makes workers, which are one server on several threads; options may be NULL. They have settings
 /// until echoloop_workers_start(). The handle may be used on any thread; end it with
-/// echoloop_workers_free(). Errors: ECHOLOOP_EINVAL, ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM. Of this and
-/// all that follow: ECHOLOOP_EFORKED in the child of a fork, where the threads are not.
+/// echoloop_workers_free(). Errors: ECHOLOOP_EINVAL, ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM. Of all
+/// that follow: ECHOLOOP_EFORKED in the child of a fork, where the threads are not.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn echoloop_workers_new(
     options: *const echoloop_server_options,
