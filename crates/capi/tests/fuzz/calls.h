@@ -385,7 +385,8 @@ static void on_watch(void *user, echoloop_watch *watch, void *watch_user, int re
 static void own_watch(void *user, echoloop_watch *watch, int readiness)
 {
     (void)user;
-    CHECK(readiness > 0 && readiness < 128, "ready for %d", readiness);
+    /* What is dispatched may be made up. */
+    CHECK(is("echoloop_dispatch") || (readiness > 0 && readiness < 128), "ready for %d", readiness);
     CHECK(!is_dead(RAW(watch)), "a watch that was closed");
     in_callback(NULL);
 }
