@@ -172,7 +172,9 @@
  * freed apart from them (ECHOLOOP_EINVAL).
  *
  * Nothing may be called in a signal handler: echoloop_signal_watch() makes the signal an event. After
- * fork(2) without exec, the child must not touch the loops of the parent.
+ * fork(2) without exec, the parent's loops get ECHOLOOP_EFORKED in the child until
+ * echoloop_after_fork(); what the child makes is its own, and no lock is left closed in it. dlclose(3)
+ * leaves the library where it is, since its threads and signal handlers may run still.
  *
  * CALLBACKS
  *
@@ -2318,7 +2320,8 @@ int echoloop_has(const char *feature);
  * shared, two descriptors of one connection: what arrives goes to whoever reads first. So usually
  * the parent closes what the child serves and the child the rest. Of a connection from before the
  * fork, close and abort in the child close only the child's descriptor. What was queued before the
- * fork is left to the parent. Fork while no other thread is in the middle of a call.
+ * fork is left to the parent. Other threads may be in the middle of calls at the fork; only if one was
+ * in a callback of the log, echoloop_set_log() in the child may wait for ever.
  *
  * Errors: -EMFILE, -ENFILE, -ENOMEM; then the loop can only be freed.
  */

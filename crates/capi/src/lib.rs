@@ -34,6 +34,7 @@ mod features;
 mod fork;
 mod guard;
 mod handle;
+mod held;
 mod hooks;
 mod inherited;
 mod ip;

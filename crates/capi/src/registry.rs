@@ -7,6 +7,7 @@
 
 mod ending;
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -21,6 +22,7 @@ use crate::adopt::Given;
 use crate::batch::Batch;
 use crate::datagram::Lent;
 use crate::detail::Refused;
+use crate::held::{HeldRemote, Patience, try_lock};
 use crate::own::Owned;
 use crate::thread::token;
 use crate::{
@@ -199,6 +201,20 @@ fn find_unusual<'a>(
         return Err(Refused::new(operation, ECHOLOOP_EPANIC));
     }
     find(operation, raw, kind)
+}
+
+/// Holds, for a fork, what other threads may know of loops, and what they post to them.
+pub(crate) fn hold(patience: &Patience, mut keep: impl FnMut(Box<dyn Any>)) {
+    let used = USED.load(Relaxed).min(MAX_LOOPS);
+    for entry in &ENTRIES[..used] {
+        let Some(published) = patience.take(|| try_lock(&entry.published)) else {
+            continue;
+        };
+        if let Some(present) = &*published {
+            keep(Box::new(HeldRemote::new(&present.remote, patience)));
+        }
+        keep(Box::new(published));
+    }
 }
 
 /// Marks all loops in the child of a fork. Runs of this thread end before their next event.

@@ -10,6 +10,7 @@ use echoloop_core::{Error, Kind, LoopId, Remote};
 use crate::detail::{Refused, returned};
 use crate::guard::lend_server;
 use crate::handle::{handle, raw};
+use crate::held::Patience;
 use crate::pointer::{check_out, write};
 use crate::table::Table;
 use crate::{ECHOLOOP_EBADHANDLE, ECHOLOOP_EFORKED, echoloop, echoloop_remote, registry};
@@ -73,6 +74,11 @@ pub extern "C" fn echoloop_remote_free(remote: *mut echoloop_remote) -> c_int {
 /// Takes in a remote of this loop, and returns its handle.
 pub(crate) fn insert(operation: &'static str, of: LoopId, remote: Remote) -> Result<u64, Refused> {
     REMOTES.insert(operation, of.handle(Kind::Loop), remote)
+}
+
+/// The lock of the table, for a fork.
+pub(crate) fn hold(patience: &Patience) -> Option<impl Sized + 'static> {
+    REMOTES.hold(patience)
 }
 
 /// How many remotes there are.

@@ -14,6 +14,7 @@ use echoloop_core::{Kind, Selected, Selector};
 use crate::convert::readiness_bits;
 use crate::detail::{Refused, returned};
 use crate::handle::{handle, raw};
+use crate::held::Patience;
 use crate::options::timeout;
 use crate::pointer::{check_out, write};
 use crate::table::Table;
@@ -207,6 +208,11 @@ pub extern "C" fn echoloop_selector_free(selector: *mut echoloop_selector) -> c_
         (shared.waker)();
     }
     0
+}
+
+/// The lock of the table, for a fork.
+pub(crate) fn hold(patience: &Patience) -> Option<impl Sized + 'static> {
+    SELECTORS.hold(patience)
 }
 
 /// How many selectors there are.

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard};
 use echoloop_core::{Kind, LoopId};
 
 use crate::detail::Refused;
+use crate::held::{Patience, try_lock};
 use crate::{ECHOLOOP_ENOMEM, ECHOLOOP_ETOOMANY, reserve};
 
 /// As the core has it: `LoopId::index_of` has to find the loop of `of`.
@@ -105,6 +106,11 @@ impl<T: Clone> Table<T> {
         let table = self.lock();
         let taken = table.slots.iter().filter(|slot| slot.object.is_some());
         taken.count() as i64
+    }
+
+    /// The lock, for a fork.
+    pub(crate) fn hold(&'static self, patience: &Patience) -> Option<impl Sized + 'static> {
+        patience.take(|| try_lock(&self.slots))
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots<T>> {

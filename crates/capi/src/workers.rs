@@ -15,6 +15,7 @@ use echoloop_core::{Error, ErrorKind, Kind, MAX_LOOPS};
 
 use crate::detail::{Refused, returned};
 use crate::handle::{handle, raw};
+use crate::held::Patience;
 use crate::pointer::{check_out, check_sized, read_sized, write, write_sized};
 use crate::table::Table;
 use crate::worker::{Plan, live as live_on, refuse_inside};
@@ -239,6 +240,11 @@ pub extern "C" fn echoloop_workers_free(workers: *mut echoloop_workers) -> c_int
             Ok(0)
         }),
     )
+}
+
+/// The lock of the table, for a fork.
+pub(crate) fn hold(patience: &Patience) -> Option<impl Sized + 'static> {
+    WORKERS.hold(patience)
 }
 
 /// How many handles of workers there are.

@@ -9,7 +9,7 @@
 //! generations above all that the earlier loop of that number gave out.
 
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, TryLockError};
 
 use crate::{Error, ErrorKind};
 
@@ -180,6 +180,16 @@ fn numbers() -> std::sync::MutexGuard<'static, LoopNumbers> {
     NUMBERS
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// What making and ending loops locks, for who forks; `None` while another thread has it.
+#[doc(hidden)]
+pub fn try_hold_loop_numbers() -> Option<impl Sized + 'static> {
+    match NUMBERS.try_lock() {
+        Ok(held) => Some(held),
+        Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 /// Takes a loop number that no living loop has.

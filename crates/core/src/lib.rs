@@ -103,6 +103,8 @@ pub use conn::rate::Rate;
 pub use error::{Error, ErrorKind, errno_name, errno_text};
 pub use event::{CloseReason, Deadline, Event, Origin};
 pub use event_loop::EventLoop;
+#[doc(hidden)]
+pub use handle::try_hold_loop_numbers;
 pub use handle::{
     ConnId, Kind, ListenerId, LookupId, LoopId, MAX_LOOPS, SignalId, TimerId, UdpId, WatchId,
 };

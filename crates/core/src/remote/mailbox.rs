@@ -9,6 +9,7 @@
 //! through all orders of events under loom.
 
 use std::collections::VecDeque;
+use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 
 use crate::sync::{AtomicUsize, Mutex, MutexGuard};
@@ -112,6 +113,15 @@ impl<T> Mailbox<T> {
         let words = std::mem::take(&mut state.words);
         drop(state);
         drop(words); // May close sockets, which is no matter for under the lock.
+    }
+
+    /// The lock, for who forks; `None` while another thread has it.
+    pub(crate) fn try_hold(&self) -> Option<impl Sized + '_> {
+        match self.state.try_lock() {
+            Ok(held) => Some(held),
+            Err(TryLockError::Poisoned(held)) => Some(held.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn put(

@@ -62,4 +62,11 @@ impl Remote {
     pub fn wake(&self) -> Result<(), Error> {
         self.mailbox.wake()
     }
+
+    /// What a post locks, for who forks; `None` while another thread has it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn try_hold(&self) -> Option<impl Sized + '_> {
+        self.mailbox.try_hold()
+    }
 }
