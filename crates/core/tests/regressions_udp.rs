@@ -2,11 +2,13 @@
 
 mod util;
 
+use std::cell::RefCell;
 use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use echoloop_core::sys::{Os, System};
-use echoloop_core::{Addr, Event, EventLoop, LoopOptions, UdpOptions};
+use echoloop_core::{Addr, Event, EventLoop, LoopOptions, UdpId, UdpOptions};
 use rustix::net::sockopt;
 use util::datagrams::{Udps, peer};
 use util::real::PATIENCE;
@@ -120,4 +122,49 @@ fn the_type_of_service_counts_for_ipv4_from_an_ipv6_socket_too() {
     let (socket, _) = os.udp_bind(&addr, &options).unwrap();
     assert_eq!(sockopt::ip_tos(&socket).unwrap(), 0x48);
     assert_eq!(sockopt::ipv6_tclass(&socket).unwrap(), 0x48);
+}
+
+/// What a thread keeps for receiving and sending is gone when destructors run at its end: a loop that one
+/// of them still used panicked.
+#[test]
+fn a_loop_can_be_used_in_a_destructor_at_the_end_of_its_thread() {
+    struct AtTheEnd(Option<(Udps, UdpId, SocketAddr)>, mpsc::Sender<usize>);
+    impl Drop for AtTheEnd {
+        fn drop(&mut self) {
+            let (all, udp, addr) = self.0.as_mut().unwrap();
+            let _ = self.1.send(talk(&mut all.el, *udp, *addr));
+        }
+    }
+    fn talk(el: &mut EventLoop, udp: UdpId, addr: SocketAddr) -> usize {
+        for size in 1..=5 {
+            el.udp(udp).unwrap().send_to(addr, &[7; 5][..size]).unwrap();
+        }
+        let mut came = 0;
+        while came < 5 {
+            el.poll(Some(PATIENCE)).unwrap();
+            while let Some(event) = el.next_event() {
+                assert_eq!(event, Event::Datagrams { udp });
+                came += el.udp(udp).unwrap().datagrams().count();
+            }
+        }
+        came
+    }
+    thread_local! {
+        static LAST: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+    }
+    let (tell, told) = mpsc::channel();
+    let ending = std::thread::spawn(move || {
+        // Before anything else that has a destructor, so that it is the last.
+        LAST.set(Some(AtTheEnd(None, tell)));
+        let mut all = Udps::new();
+        let options = UdpOptions {
+            offload: false,
+            ..UdpOptions::default()
+        };
+        let (udp, addr) = all.bind("127.0.0.1:0", &options);
+        talk(&mut all.el, udp, addr);
+        LAST.with_borrow_mut(|last| last.as_mut().unwrap().0 = Some((all, udp, addr)));
+    });
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(5));
+    ending.join().unwrap();
 }

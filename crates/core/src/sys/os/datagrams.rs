@@ -200,6 +200,7 @@ mod batch {
     //! Many messages in one call.
 
     use std::cell::RefCell;
+    use std::thread::LocalKey;
 
     use nix::sys::socket::{MultiHeaders, recvmmsg};
     use rustix::net::addr::SocketAddrArg;
@@ -221,7 +222,24 @@ mod batch {
     type Headers<A> = RefCell<MultiHeaders<A>>;
 
     fn headers<A: SockaddrLike + Copy>() -> Headers<A> {
-        RefCell::new(MultiHeaders::preallocate(MOST, None))
+        RefCell::new(preallocated())
+    }
+
+    fn preallocated<A: SockaddrLike + Copy>() -> MultiHeaders<A> {
+        MultiHeaders::preallocate(MOST, None)
+    }
+
+    /// Acts on what the thread keeps. At the thread's end, in a destructor of the program's, that may be
+    /// gone: then on what is made for this call.
+    fn with_kept<T, R>(
+        kept: &'static LocalKey<RefCell<T>>,
+        make: impl FnOnce() -> T,
+        act: impl FnOnce(&mut T) -> R,
+    ) -> R {
+        match kept.try_with(|_| ()) {
+            Ok(()) => kept.with_borrow_mut(act),
+            Err(_) => act(&mut make()),
+        }
     }
 
     pub(super) fn recv(
@@ -231,12 +249,12 @@ mod batch {
         received: &mut Vec<UdpReceived>,
     ) -> Result<(), Errno> {
         match (wants_control(places), places.ipv6) {
-            (false, false) => {
-                RECV_V4.with_borrow_mut(|headers| recv_with(headers, socket, places, buf, received))
-            }
-            (false, true) => {
-                RECV_V6.with_borrow_mut(|headers| recv_with(headers, socket, places, buf, received))
-            }
+            (false, false) => with_kept(&RECV_V4, preallocated, |headers| {
+                recv_with(headers, socket, places, buf, received)
+            }),
+            (false, true) => with_kept(&RECV_V6, preallocated, |headers| {
+                recv_with(headers, socket, places, buf, received)
+            }),
             (true, false) => {
                 let mut headers = with_control::<SockaddrIn>(places.most);
                 recv_with(&mut headers, socket, places, buf, received)
@@ -289,7 +307,7 @@ mod batch {
         }
         let mut controls = std::array::from_fn(|_| SendAncillaryBuffer::default());
         let mut index = 0;
-        NAMES.with_borrow_mut(|names| {
+        with_kept(&NAMES, Vec::new, |names| {
             names.clear();
             names.extend(
                 messages[..n]
