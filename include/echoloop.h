@@ -127,8 +127,8 @@
  *
  * What you pass (data, addr, options) is read before the call returns, and not kept; only user
  * pointers are kept, and never followed. It must be readable for its length, and what is to be
- * written (out, buf, events) writable. A pointer that must not be NULL gets ECHOLOOP_ENULL, before
- * anything else is looked at.
+ * written (out, buf, events) writable. A pointer that must not be NULL gets ECHOLOOP_ENULL; of
+ * several mistakes in one call one is told.
  *
  *     you get                          valid until
  *     data in on_data                  the callback returns, also if it closes the connection

@@ -8,7 +8,7 @@ use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int};
 use std::fmt;
 
-use echoloop_core::{Error, ErrorKind};
+use echoloop_core::Error;
 
 use crate::status;
 use crate::text::FixedText;
@@ -83,10 +83,10 @@ impl From<Error> for Refused {
     #[cold]
     fn from(e: Error) -> Self {
         let status = status::of(e.kind());
-        match e.kind() {
+        match e.errno() {
             // The text of a system error ends in its name already.
-            ErrorKind::Os(_) => Self::record(status, format_args!("{e}")),
-            _ => Self::record(
+            Some(_) => Self::record(status, format_args!("{e}")),
+            None => Self::record(
                 status,
                 format_args!("{e} ({})", status::name(status).to_string_lossy()),
             ),
@@ -100,5 +100,28 @@ pub(crate) fn returned(outcome: Result<c_int, Refused>) -> c_int {
     match outcome {
         Ok(value) => value,
         Err(refused) => refused.status(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use echoloop_core::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_text_has_the_name_of_its_error_once() {
+        for (kind, name) in [
+            (ErrorKind::BadDescriptor(7), "EBADF"),
+            (ErrorKind::Os(libc::EMFILE), "EMFILE"),
+            (ErrorKind::QueueFull, "ECHOLOOP_EQUEUEFULL"),
+        ] {
+            let _ = Refused::from(Error::new("test", kind));
+            // SAFETY: a text with an end mark, in this thread's buffer.
+            let text = unsafe { std::ffi::CStr::from_ptr(echoloop_last_error()) };
+            let text = text.to_str().unwrap();
+            assert!(text.ends_with(&format!("({name})")), "{text}");
+            assert_eq!(text.matches(name).count(), 1, "{text}");
+        }
     }
 }
