@@ -59,8 +59,11 @@ int main(int argc, char **argv)
         find(library, "echoloop_resolve", &look_up);
         options.resolve = resolve;
         loop = new(&options);
-        if (!loop || watch(loop, SIGUSR1, &of_signal)
-            || look_up(loop, "name.invalid", 0, NULL, &lookup) || read(asked[0], &byte, 1) != 1)
+        if (!loop || watch(loop, SIGUSR1, &of_signal))
+            return 4;
+        /* Not at first: a thread of the library's keeps it where it is. */
+        if (round > 0
+            && (look_up(loop, "name.invalid", 0, NULL, &lookup) || read(asked[0], &byte, 1) != 1))
             return 4;
         free_loop(loop);
         dlclose(library);
@@ -70,7 +73,7 @@ int main(int argc, char **argv)
             _exit(0);
         if (waitpid(pid, &status, 0) != pid || status != 0)
             return 5;
-        if (write(answer[1], &byte, 1) != 1 || read(answered[0], &byte, 1) != 1)
+        if (round > 0 && (write(answer[1], &byte, 1) != 1 || read(answered[0], &byte, 1) != 1))
             return 6;
     }
     puts("all is well");
