@@ -23,6 +23,7 @@ static void end_epoch(int before);
 #include "fuzz/handles.h"
 #include "fuzz/values.h"
 #include "fuzz/calls.h"
+#include "fuzz/callbacks.h"
 #include "fuzz/structs.h"
 
 #include "calls.h"
@@ -46,6 +47,7 @@ static void tend(void)
     echoloop_timer *timer;
     echoloop_watch *watch;
     echoloop_udp *udp;
+    echoloop_lookup *lookup;
     echoloop *loop;
     char addr[64];
     enter(&frame, "tend");
@@ -83,6 +85,18 @@ static void tend(void)
         if (here->n_fds > 0 && one_in(2)
             && echoloop_watch_new(loop, here->fds[below(here->n_fds)], ECHOLOOP_READABLE, NULL, NULL, &watch) == 0)
             MADE(K_echoloop_watch, watch);
+    }
+    if (here->n_living[K_echoloop] > 0 && one_in(2)) {
+        echoloop_watch_options owned = ECHOLOOP_WATCH_OPTIONS_INIT;
+        int fd = here->n_fds > 0 ? dup(here->fds[below(here->n_fds)]) : -1;
+        loop = LIVING_ONE(echoloop);
+        owned.owned = 1;
+        if (fd >= 0 && echoloop_watch_new(loop, fd, ECHOLOOP_READABLE, &owned, NULL, &watch) == 0)
+            MADE(K_echoloop_watch, watch);
+        else if (fd >= 0)
+            close(fd);
+        if (echoloop_resolve(loop, threads == 0 ? "127.0.0.1" : "localhost", -1, NULL, &lookup) == 0)
+            MADE(K_echoloop_lookup, lookup);
     }
     if (one_in(8))
         raise(one_in(2) ? SIGUSR1 : SIGUSR2);

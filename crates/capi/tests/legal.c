@@ -5,6 +5,7 @@
  * legal.h, with the table, are made by tests/legal.rs.
  */
 #include "legal/world.h"
+#include "legal/arguments.h"
 
 #include "calls.h"
 
@@ -149,6 +150,7 @@ static void ended(void)
 }
 
 #include "legal/callbacks.h"
+#include "legal/provoke.h"
 
 static const struct {
     const char *name;
