@@ -21,10 +21,17 @@ static void send_some(void)
     CHECK(echoloop_conn_send(another(), "x", 1) == 0);
 }
 
+/* Above its high mark before it is made, and below its low mark soon after. */
 static void send_much(void)
 {
-    static char much[8000000];
-    CHECK(echoloop_conn_send(another(), much, sizeof much) == 0);
+    static char much[20000];
+    echoloop_conn_options small = ECHOLOOP_CONN_OPTIONS_INIT;
+    echoloop_connect_options options = ECHOLOOP_CONNECT_OPTIONS_INIT;
+    echoloop_conn *conn;
+    small.high_mark = 1000;
+    options.conn = &small;
+    CHECK(echoloop_connect(w->loop, w->addr, &options, &conn) == 0);
+    CHECK(echoloop_conn_send(conn, much, sizeof much) == 0);
 }
 
 static void shut_down_writing(void)
