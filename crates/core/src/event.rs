@@ -61,7 +61,8 @@ pub enum Event {
         /// The connection.
         conn: ConnId,
     },
-    /// After `Congested`: no more than the low mark waits, and reading goes on.
+    /// After `Congested`: no more than the low mark waits, and reading goes on. What is unread is
+    /// offered again.
     Drained {
         /// The connection.
         conn: ConnId,

@@ -93,6 +93,10 @@ impl<S: System> EventLoop<S> {
             return Some(Event::Congested { conn: id });
         }
         if conn.flags.take(Flags::TELL_DRAINED) {
+            // What was left for want of room in the queue has it now, whether or not more comes.
+            if !conn.unread.is_empty() {
+                conn.flags.set(Flags::OFFER);
+            }
             return Some(Event::Drained { conn: id });
         }
         if conn.flags.take(Flags::TELL_END) {
