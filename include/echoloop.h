@@ -7,8 +7,7 @@
  *     static size_t on_data(void *user, echoloop_conn *conn, const uint8_t *data, size_t len)
  *     {
  *         (void)user;
- *         echoloop_conn_send(conn, data, len);
- *         return len;
+ *         return echoloop_conn_send(conn, data, len) == 0 ? len : 0;
  *     }
  *
  *     echoloop *loop = echoloop_new(NULL);
@@ -29,11 +28,77 @@
  *
  * CONVENTIONS
  *
- * Functions return an int: 0 or a positive count; negative is an error. Arguments come in the
- * order handle, inputs, outputs. Outputs are written only on success. All times are microseconds
- * (suffix _us; ECHOLOOP_MS(n), ECHOLOOP_SECONDS(n)), save the nanoseconds (_ns) of
- * echoloop_metrics_get(); a negative timeout waits for ever. A length of 0 is fine everywhere, with
- * any pointer.
+ * A function is called echoloop_, what it works on, what it does: echoloop_conn_send(). What works on
+ * the loop itself is only called what it does: echoloop_listen(). It returns an int: 0, a count, or a
+ * negative status (ERRORS); a few counts are an int64_t, echoloop_new() and echoloop_server_new() return
+ * NULL on failure, and texts are never NULL. Arguments come in the order handle, inputs, outputs: what
+ * is made or asked for is written to the last ones, only on success. Waits have their timeout at the
+ * end. The same word does the same everywhere:
+ *
+ *     _new, _free              makes what the program owns; ends it
+ *     _close, _cancel          ends what would else end with its loop
+ *     _adopt, _share           takes over a descriptor; returns a duplicate of one
+ *     _pause, _resume          stops reading; goes on, with what is unread first
+ *     _user, _set_user         writes the program's own pointer to *out; keeps it
+ *     _set_callback            has it call a function of its own in place of the hook
+ *     _addr, _text             write a text to buf and return its length without the end mark;
+ *                              ECHOLOOP_ADDR_MAX bytes suffice
+ *     _get                     fills a struct, whose size was set by its _INIT
+ *
+ * Options are a struct, or NULL for the defaults. All times are microseconds (suffix _us; ECHOLOOP_MS(n),
+ * ECHOLOOP_SECONDS(n)), save the nanoseconds (_ns) of echoloop_metrics_get(). A timeout of 0 does not
+ * wait, a negative one waits for ever. A length of 0 is fine everywhere, with any pointer.
+ *
+ * ALL FUNCTIONS
+ *
+ *     loop          new, free, run, run_once, poll_batch, dispatch, stop, now_us, shut_down, after_fork
+ *     connections   listen, listener_..., connect, conn_..., pipe, unpipe, adopt, adopt_listener,
+ *                   give_away, hand_over, inherited
+ *     timers        timer_...
+ *     threads       remote_...: post a word to a loop, stop it, wake it
+ *     datagrams     udp_..., ip_parse, ip_text
+ *     names         resolve, lookup_..., answer_add
+ *     signals       signal_watch, signal_close
+ *     descriptors   watch_...; without a loop selector_..., poll, select
+ *     nesting       fd, next_deadline, run_once
+ *     servers       server_..., workers_...
+ *     looking in    set_log, counters_get, metrics_get, dump, set_slow_handler, live_handles
+ *     texts         last_error, last_status, strerror, errname, close_reason, version, version_number, has
+ *
+ * EVENTS
+ *
+ * An event is a callback of echoloop_hooks, or an echoloop_event of a batch. A member of the hooks that
+ * is NULL is not called; without on_data all bytes are dropped.
+ *
+ *     ECHOLOOP_EVENT_...   hook               what the event has
+ *     OPENED               on_open            conn, source.listener
+ *     CONNECTED, ADOPTED   on_open            conn; the listener of on_open is NULL
+ *     DATA                 on_data            conn, data, len
+ *     CONGESTED            on_congested       conn
+ *     DRAINED              on_drained         conn
+ *     END_OF_STREAM        on_end_of_stream   conn
+ *     CLOSED               on_close           conn, status: why, source.unsent
+ *     REFUSED              on_refused         conn, status: why
+ *     TIMER                on_timer (1)       source.timer
+ *     TICK                 on_tick
+ *     POSTED               on_post            source.word
+ *     STOP                 (2)
+ *     DATAGRAMS            on_datagrams       source.udp, len: how many
+ *     RESOLVED             on_resolved        source.lookup, status, len: how many addresses
+ *     SIGNAL               on_signal          source.signal, status: its number
+ *     WATCH                on_watch (1)       source.watch, status: readiness
+ *     WATCH_DEAD           on_event (1)       source.watch, status: the descriptor
+ *     ERROR                none yet           status
+ *     UDP_ERROR            on_error, on_event source.udp, status
+ *     CONNECT_PAUSED       on_error, on_event conn, status
+ *     ACCEPT_PAUSED        on_error, on_event source.listener, status
+ *     ACCEPT_RESUMED       on_event           source.listener
+ *     UDP_DRAINED          on_event           source.udp
+ *     OVER_BUDGET,
+ *       UNDER_BUDGET       on_event
+ *
+ *     (1) Or the timer's or watch's own callback.
+ *     (2) A run returns, a server drains; echoloop_run_once() tells on_event.
  *
  * ADDRESSES
  *
@@ -100,12 +165,19 @@
  * CONNECTIONS
  *
  * Every connection that was accepted or asked for ends with exactly one CLOSED, its last event,
- * whoever closed it. Sends never block, keep order, and take all bytes or none. Above high_mark
- * queued bytes a connection is CONGESTED and not read from until it is DRAINED; above send_cap
- * sends are refused. Bytes left unread are offered again with what comes next, so a message in
- * parts needs no second buffer. No peer can raise SIGPIPE. A program that talks to all of its
- * connections keeps a list of its own; echoloop_shut_down() flushes and closes them all, a server's
- * drain too, while a loop's free just ends them.
+ * whoever closed it; one that could not be made has only that. Sends never block, keep order, and take
+ * all bytes or none: what was asked for can be sent to at once, before it is connected. Above high_mark
+ * queued bytes a connection is CONGESTED and not read from until it is DRAINED; above send_cap sends
+ * are refused (ECHOLOOP_EQUEUEFULL), and DRAINED follows too.
+ *
+ * What on_data does not use is unread: it is offered again, at its beginning, with what comes next,
+ * after DRAINED, and after echoloop_conn_resume(). So a message in parts needs no second buffer, and a
+ * request whose answer was refused is simply left: return what was used before it. The peer's end of
+ * stream flushes and closes the connection, unless half_open.
+ *
+ * No peer can raise SIGPIPE. A program that talks to all of its connections keeps a list of its own;
+ * echoloop_shut_down() flushes and closes them all, a server's drain too, while a loop's free just ends
+ * them, without on_close: whoever keeps memory on user pointers closes first and runs on until the last.
  *
  * A connection may come from elsewhere (echoloop_adopt()) and go elsewhere (echoloop_give_away(),
  * echoloop_hand_over() to another loop) with all bytes on their way, and two may be joined
@@ -337,86 +409,6 @@
 #define ECHOLOOP_ADDR_MAX 448
 
 /**
- * The peer finished sending, and what was queued for it was flushed.
- */
-#define ECHOLOOP_CLOSE_PEER_FINISHED 1
-
-/**
- * The peer reset the connection.
- */
-#define ECHOLOOP_CLOSE_RESET 2
-
-/**
- * echoloop_conn_close() was called.
- */
-#define ECHOLOOP_CLOSE_CLOSED_HERE 3
-
-/**
- * echoloop_conn_abort() was called.
- */
-#define ECHOLOOP_CLOSE_ABORTED_HERE 4
-
-/**
- * More than max_unread, or than the loop's memory budget, was left unread.
- */
-#define ECHOLOOP_CLOSE_INPUT_TOO_LARGE 5
-
-/**
- * A server that drains closed it.
- */
-#define ECHOLOOP_CLOSE_SHUT_DOWN 6
-
-/**
- * The connection was not made in time.
- */
-#define ECHOLOOP_CLOSE_TIMED_OUT_CONNECT 7
-
-/**
- * No byte moved in either direction for the idle timeout.
- */
-#define ECHOLOOP_CLOSE_TIMED_OUT_IDLE 8
-
-/**
- * The peer took no byte of what is queued for the write-stall timeout.
- */
-#define ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL 9
-
-/**
- * A closed connection could not be flushed in time.
- */
-#define ECHOLOOP_CLOSE_TIMED_OUT_CLOSE 10
-
-/**
- * The peer sent nothing at all for the first-byte timeout.
- */
-#define ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE 11
-
-/**
- * The connection was open for its whole lifetime, and was closed in order.
- */
-#define ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME 12
-
-/**
- * The socket was given away (echoloop_give_away()), or handed to another loop.
- */
-#define ECHOLOOP_CLOSE_GIVEN_AWAY 13
-
-/**
- * A listener accepted the connection.
- */
-#define ECHOLOOP_ORIGIN_ACCEPTED 1
-
-/**
- * echoloop_connect() asked for it.
- */
-#define ECHOLOOP_ORIGIN_CONNECTED 2
-
-/**
- * It was adopted (echoloop_adopt()), or handed over by another loop.
- */
-#define ECHOLOOP_ORIGIN_ADOPTED 3
-
-/**
  * A listener accepted conn; source.listener.
  */
 #define ECHOLOOP_EVENT_OPENED 1
@@ -438,7 +430,7 @@
 #define ECHOLOOP_EVENT_CONGESTED 4
 
 /**
- * After CONGESTED: no more than the low mark waits.
+ * After CONGESTED: no more than the low mark waits. What is unread is offered again next.
  */
 #define ECHOLOOP_EVENT_DRAINED 5
 
@@ -496,7 +488,7 @@
 #define ECHOLOOP_EVENT_REFUSED 14
 
 /**
- * Something went wrong that is no single connection's: status. The loop goes on.
+ * Kept for what goes wrong that is no single connection's: status. No version makes it yet.
  */
 #define ECHOLOOP_EVENT_ERROR 15
 
@@ -581,10 +573,89 @@
 #define ECHOLOOP_REFUSED_ACCEPT_RATE 3
 
 /**
+ * A listener accepted the connection.
+ */
+#define ECHOLOOP_ORIGIN_ACCEPTED 1
+
+/**
+ * echoloop_connect() asked for it.
+ */
+#define ECHOLOOP_ORIGIN_CONNECTED 2
+
+/**
+ * It was adopted (echoloop_adopt()), or handed over by another loop.
+ */
+#define ECHOLOOP_ORIGIN_ADOPTED 3
+
+/**
  * Bytes of a name in echoloop_inherited_fd, its end mark included; systemd.socket(5) has no longer
  * ones.
  */
 #define ECHOLOOP_FD_NAME_MAX 256
+
+/**
+ * A read would find something, or end of stream, or an error: it would not block.
+ */
+#define ECHOLOOP_READABLE 1
+
+/**
+ * A write would be taken, or fail: it would not block.
+ */
+#define ECHOLOOP_WRITABLE 2
+
+/**
+ * There is something exceptional to read, such as urgent data of TCP (POLLPRI of poll(2)). Linux
+ * only; elsewhere it is never told.
+ */
+#define ECHOLOOP_PRIORITY 4
+
+/**
+ * Readiness only: the peer has finished sending (POLLRDHUP), or hung up.
+ */
+#define ECHOLOOP_READ_CLOSED 8
+
+/**
+ * Readiness only: an error is pending; for a pipe, the reading end is closed (POLLERR).
+ */
+#define ECHOLOOP_FAILED 16
+
+/**
+ * Readiness only: the other end is gone (POLLHUP). What it sent before may still be to be read.
+ */
+#define ECHOLOOP_HANG_UP 32
+
+/**
+ * Readiness only: the descriptor is not open, or its number names another one by now (POLLNVAL).
+ */
+#define ECHOLOOP_INVALID 64
+
+/**
+ * Mode: told every turn as long as it is ready, as poll(2) has it.
+ */
+#define ECHOLOOP_WATCH_LEVEL 0
+
+/**
+ * Mode: told when it becomes ready, or something new comes, and after each modify. Read or write
+ * until EAGAIN.
+ */
+#define ECHOLOOP_WATCH_EDGE 1
+
+/**
+ * Mode: told once, and then not again before a modify, to the same interest or another one.
+ */
+#define ECHOLOOP_WATCH_ONCE 2
+
+/**
+ * One worker accepts all TCP and Unix connections and hands each to the one that has the fewest.
+ */
+#define ECHOLOOP_SPREAD_FEWEST 0
+
+/**
+ * Each worker listens by itself, and the kernel spreads TCP connections by a hash of their addresses:
+ * SO_REUSEPORT, socket(7). Accepting uses all cores; the parts are as even as chance has it. Unix and
+ * inherited listeners are spread as by ECHOLOOP_SPREAD_FEWEST.
+ */
+#define ECHOLOOP_SPREAD_REUSE_PORT 1
 
 /**
  * No log; see echoloop_set_log().
@@ -616,6 +687,71 @@
  * All there is.
  */
 #define ECHOLOOP_LOG_TRACE 5
+
+/**
+ * The peer finished sending, and what was queued for it was flushed.
+ */
+#define ECHOLOOP_CLOSE_PEER_FINISHED 1
+
+/**
+ * The peer reset the connection.
+ */
+#define ECHOLOOP_CLOSE_RESET 2
+
+/**
+ * echoloop_conn_close() was called.
+ */
+#define ECHOLOOP_CLOSE_CLOSED_HERE 3
+
+/**
+ * echoloop_conn_abort() was called.
+ */
+#define ECHOLOOP_CLOSE_ABORTED_HERE 4
+
+/**
+ * More than max_unread, or than the loop's memory budget, was left unread.
+ */
+#define ECHOLOOP_CLOSE_INPUT_TOO_LARGE 5
+
+/**
+ * A server that drains closed it.
+ */
+#define ECHOLOOP_CLOSE_SHUT_DOWN 6
+
+/**
+ * The connection was not made in time.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_CONNECT 7
+
+/**
+ * No byte moved in either direction for the idle timeout.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_IDLE 8
+
+/**
+ * The peer took no byte of what is queued for the write-stall timeout.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_WRITE_STALL 9
+
+/**
+ * A closed connection could not be flushed in time.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_CLOSE 10
+
+/**
+ * The peer sent nothing at all for the first-byte timeout.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_FIRST_BYTE 11
+
+/**
+ * The connection was open for its whole lifetime, and was closed in order.
+ */
+#define ECHOLOOP_CLOSE_TIMED_OUT_LIFETIME 12
+
+/**
+ * The socket was given away (echoloop_give_away()), or handed to another loop.
+ */
+#define ECHOLOOP_CLOSE_GIVEN_AWAY 13
 
 /**
  * The handle is NULL, stale, of another kind, or made up.
@@ -706,70 +842,6 @@
 #define ECHOLOOP_VERSION_PATCH 0
 
 /**
- * A read would find something, or end of stream, or an error: it would not block.
- */
-#define ECHOLOOP_READABLE 1
-
-/**
- * A write would be taken, or fail: it would not block.
- */
-#define ECHOLOOP_WRITABLE 2
-
-/**
- * There is something exceptional to read, such as urgent data of TCP (POLLPRI of poll(2)). Linux
- * only; elsewhere it is never told.
- */
-#define ECHOLOOP_PRIORITY 4
-
-/**
- * Readiness only: the peer has finished sending (POLLRDHUP), or hung up.
- */
-#define ECHOLOOP_READ_CLOSED 8
-
-/**
- * Readiness only: an error is pending; for a pipe, the reading end is closed (POLLERR).
- */
-#define ECHOLOOP_FAILED 16
-
-/**
- * Readiness only: the other end is gone (POLLHUP). What it sent before may still be to be read.
- */
-#define ECHOLOOP_HANG_UP 32
-
-/**
- * Readiness only: the descriptor is not open, or its number names another one by now (POLLNVAL).
- */
-#define ECHOLOOP_INVALID 64
-
-/**
- * Mode: told every turn as long as it is ready, as poll(2) has it.
- */
-#define ECHOLOOP_WATCH_LEVEL 0
-
-/**
- * Mode: told when it becomes ready, or something new comes, and after each modify. Read or write
- * until EAGAIN.
- */
-#define ECHOLOOP_WATCH_EDGE 1
-
-/**
- * Mode: told once, and then not again before a modify, to the same interest or another one.
- */
-#define ECHOLOOP_WATCH_ONCE 2
-
-/**
- * One worker accepts all TCP and Unix connections and hands each to the one that has the fewest.
- */
-#define ECHOLOOP_SPREAD_FEWEST 0
-
-/**
- * Each worker listens by itself, and the kernel spreads TCP connections by a hash of their addresses:
- * SO_REUSEPORT, socket(7). Accepting uses all cores; the parts are as even as chance has it. Unix and
- * inherited listeners are spread as by ECHOLOOP_SPREAD_FEWEST.
- */
-#define ECHOLOOP_SPREAD_REUSE_PORT 1
-
-/**
  * A loop. Made by echoloop_new(), ended by echoloop_free().
  */
 typedef struct echoloop echoloop;
@@ -842,315 +914,6 @@ typedef struct echoloop_watch echoloop_watch;
  * One server on several threads. Made by echoloop_workers_new(), ended by echoloop_workers_free().
  */
 typedef struct echoloop_workers echoloop_workers;
-
-/**
- * Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
- * TCP and IP are not for Unix sockets, which go without them.
- */
-typedef struct echoloop_conn_options {
-    /**
-     * sizeof(echoloop_conn_options); ECHOLOOP_CONN_OPTIONS_INIT sets it.
-     */
-    size_t size;
-    /**
-     * Not 0: leave Nagle's algorithm on, tcp(7). By default small sends leave at once; they are
-     * gathered by callback or batch here.
-     */
-    int no_delay_off;
-    /**
-     * Not 0: stay open after the peer has finished sending, until closed here.
-     */
-    int half_open;
-    /**
-     * Not 0: go on reading above the high mark. For two sides that both send a lot before they
-     * read, where both pausing would be a deadlock.
-     */
-    int no_auto_pause;
-    /**
-     * IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent, 0 to 255. 0: the system's.
-     */
-    int tos;
-    /**
-     * Above this many queued bytes the connection is CONGESTED. 0: 256 KiB.
-     */
-    int64_t high_mark;
-    /**
-     * At or below it the connection is DRAINED. 0: 64 KiB, or a quarter of a smaller high mark.
-     */
-    int64_t low_mark;
-    /**
-     * While more than this waits, sends get ECHOLOOP_EQUEUEFULL. 0: 4 MiB.
-     */
-    int64_t send_cap;
-    /**
-     * Bytes that may be left unread. 0: 1 MiB.
-     */
-    int64_t max_unread;
-    /**
-     * Close when no byte moved in either direction for so long. 0: none.
-     */
-    int64_t idle_timeout_us;
-    /**
-     * Close when the peer takes no byte of a waiting queue for so long. 0: none.
-     */
-    int64_t write_stall_timeout_us;
-    /**
-     * How long a close may take. 0: 10 s.
-     */
-    int64_t close_timeout_us;
-    /**
-     * Close when the peer has sent nothing at all so long after the connection was made. 0: none.
-     */
-    int64_t first_byte_timeout_us;
-    /**
-     * Close, in order, so long after the connection was made, however busy it is. 0: never.
-     */
-    int64_t lifetime_us;
-    /**
-     * How long a closed and flushed connection waits for its peer to finish too. 0: 1 s; negative:
-     * not at all, and a peer that is still sending may then lose what it has not read.
-     */
-    int64_t linger_us;
-    /**
-     * Read at most so many bytes a second; what is beyond stays in the kernel, so TCP slows the
-     * sender down. 0: no bound.
-     */
-    int64_t receive_rate;
-    /**
-     * With receive_rate: so many bytes at once, after a silence. 0: what comes in a second.
-     */
-    int64_t receive_burst;
-    /**
-     * SO_MAX_PACING_RATE, socket(7) (Linux), in bytes a second: the kernel sends no faster. 0: none.
-     */
-    int64_t pacing_rate;
-    /**
-     * SO_KEEPALIVE and TCP_KEEPIDLE, tcp(7): ask a peer that was silent for so long whether it is
-     * there. Rounded up to seconds. 0: never.
-     */
-    int64_t keepalive_us;
-    /**
-     * TCP_KEEPINTVL: time between two such questions. 0: 10 s.
-     */
-    int64_t keepalive_interval_us;
-    /**
-     * TCP_KEEPCNT: questions without an answer after which the connection ends as -ETIMEDOUT. 0: 6.
-     */
-    int64_t keepalive_count;
-    /**
-     * SO_SNDBUF, socket(7), in bytes: what the kernel holds to be sent. 0: the kernel tunes it, for
-     * TCP to megabytes with a peer that does not read.
-     */
-    int64_t send_buffer;
-    /**
-     * SO_RCVBUF, socket(7), in bytes: what the kernel holds to be read. 0: the kernel tunes it.
-     */
-    int64_t recv_buffer;
-    /**
-     * TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet, so
-     * what waits does so in the queue, where the marks see it. 0: all that fits its buffer.
-     */
-    int64_t notsent_lowat;
-} echoloop_conn_options;
-
-/**
- * A connection that was given away. Start with ECHOLOOP_GIVEN_INIT.
- *
- * The bytes are readable until the callback returns in which it was given away, else until the next
- * call for events on its loop; but no longer than until the next echoloop_give_away() on that loop, or
- * its free.
- */
-typedef struct echoloop_given {
-    /**
-     * sizeof(echoloop_given); ECHOLOOP_GIVEN_INIT sets it.
-     */
-    size_t size;
-    /**
-     * The socket, connected, non-blocking and close-on-exec; it is the program's now, to close(2).
-     */
-    int fd;
-    /**
-     * Not 0: echoloop_conn_shutdown_write() was called; what is unsent is the last that the peer is
-     * to get.
-     */
-    int finishing;
-    /**
-     * What was received and not used: it comes before all that is still to be read from fd.
-     */
-    const uint8_t *unread;
-    /**
-     * How many bytes that is.
-     */
-    size_t unread_len;
-    /**
-     * What was sent and not taken by the kernel: it comes before all that is still to be written.
-     */
-    const uint8_t *unsent;
-    /**
-     * How many bytes that is.
-     */
-    size_t unsent_len;
-    /**
-     * What echoloop_conn_set_user() kept.
-     */
-    void *user;
-} echoloop_given;
-
-/**
- * What an event is about beside its connection; which member counts is said at its type.
- */
-typedef union echoloop_event_source {
-    /**
-     * OPENED, ACCEPT_PAUSED, ACCEPT_RESUMED.
-     */
-    struct echoloop_listener *listener;
-    /**
-     * TIMER.
-     */
-    struct echoloop_timer *timer;
-    /**
-     * POSTED.
-     */
-    void *word;
-    /**
-     * CLOSED.
-     */
-    uint64_t unsent;
-    /**
-     * WATCH, WATCH_DEAD.
-     */
-    struct echoloop_watch *watch;
-    /**
-     * DATAGRAMS, UDP_ERROR, UDP_DRAINED.
-     */
-    struct echoloop_udp *udp;
-    /**
-     * RESOLVED.
-     */
-    struct echoloop_lookup *lookup;
-    /**
-     * SIGNAL.
-     */
-    struct echoloop_signal *signal;
-} echoloop_event_source;
-
-/**
- * One event, of a batch (echoloop_poll_batch()) or for on_event.
- */
-typedef struct echoloop_event {
-    /**
-     * ECHOLOOP_EVENT_...; skip types that you do not know.
-     */
-    uint32_t type;
-    /**
-     * CLOSED, REFUSED: why. WATCH: what it is ready for. WATCH_DEAD: the number of the descriptor.
-     * SIGNAL: the number of the signal. Else a status code; 0 where nothing is said of one.
-     */
-    int32_t status;
-    /**
-     * The connection, or NULL.
-     */
-    struct echoloop_conn *conn;
-    /**
-     * The user pointer, at the time of the event, of what the event is about: the connection, timer,
-     * watch, UDP socket or lookup.
-     */
-    void *user;
-    /**
-     * DATA: the bytes, readable until the next call for events on this loop. Else NULL.
-     */
-    const uint8_t *data;
-    /**
-     * DATA: how many bytes. DATAGRAMS: how many datagrams. RESOLVED: how many addresses. Else 0.
-     */
-    size_t len;
-    /**
-     * What else the event is about.
-     */
-    union echoloop_event_source source;
-} echoloop_event;
-
-/**
- * Who is at the other end of a Unix socket, as of when it connected or listened. Start with
- * ECHOLOOP_CREDENTIALS_INIT.
- */
-typedef struct echoloop_credentials {
-    /**
-     * sizeof(echoloop_credentials); ECHOLOOP_CREDENTIALS_INIT sets it.
-     */
-    size_t size;
-    /**
-     * The process; 0 for one that this process can't see, in another pid namespace. It may have
-     * ended, and its number may be another's, by the time it is looked at.
-     */
-    int64_t pid;
-    /**
-     * The effective user.
-     */
-    uint32_t uid;
-    /**
-     * The effective group.
-     */
-    uint32_t gid;
-} echoloop_credentials;
-
-/**
- * An IP address and a port, plain data: it may be kept, copied and compared by memcmp(3).
- * echoloop_ip_parse() makes one of text, echoloop_ip_text() the reverse.
- */
-typedef struct echoloop_ip {
-    /**
-     * The address in network order: 16 bytes, or 4 and 12 zeros.
-     */
-    uint8_t bytes[16];
-    /**
-     * The number of the interface of a link-local IPv6 address, ipv6(7); else 0.
-     */
-    uint32_t scope;
-    /**
-     * The port, in the order of this machine.
-     */
-    uint16_t port;
-    /**
-     * 4 or 6; 0: no address.
-     */
-    uint8_t version;
-    /**
-     * Always 0.
-     */
-    uint8_t reserved;
-} echoloop_ip;
-
-/**
- * A datagram that arrived.
- */
-typedef struct echoloop_datagram {
-    /**
-     * What it says, readable as long as the array of datagrams is.
-     */
-    const uint8_t *data;
-    /**
-     * Bytes of data, perhaps 0.
-     */
-    size_t len;
-    /**
-     * Who sent it: where to send the answer.
-     */
-    struct echoloop_ip from;
-    /**
-     * The address of this machine, or the group, that it was sent to, without a port. Told only by
-     * a socket that is bound to all addresses, where the system can; else its version is 0.
-     */
-    struct echoloop_ip to;
-    /**
-     * Not 0: it was longer than max_datagram; this is its beginning.
-     */
-    int truncated;
-    /**
-     * Always 0.
-     */
-    int reserved;
-} echoloop_datagram;
 
 /**
  * Resolves host: adds its addresses, in the order to try them, by echoloop_answer_add() and
@@ -1324,6 +1087,116 @@ typedef struct echoloop_counters {
 } echoloop_counters;
 
 /**
+ * Options of a connection, accepted or connected. Start with ECHOLOOP_CONN_OPTIONS_INIT. Those of
+ * TCP and IP are not for Unix sockets, which go without them.
+ */
+typedef struct echoloop_conn_options {
+    /**
+     * sizeof(echoloop_conn_options); ECHOLOOP_CONN_OPTIONS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * Not 0: leave Nagle's algorithm on, tcp(7). By default small sends leave at once; they are
+     * gathered by callback or batch here.
+     */
+    int no_delay_off;
+    /**
+     * Not 0: stay open after the peer has finished sending, until closed here.
+     */
+    int half_open;
+    /**
+     * Not 0: go on reading above the high mark. For two sides that both send a lot before they
+     * read, where both pausing would be a deadlock.
+     */
+    int no_auto_pause;
+    /**
+     * IP_TOS, ip(7), and IPV6_TCLASS: the type of service of what is sent, 0 to 255. 0: the system's.
+     */
+    int tos;
+    /**
+     * Above this many queued bytes the connection is CONGESTED. 0: 256 KiB.
+     */
+    int64_t high_mark;
+    /**
+     * At or below it the connection is DRAINED. 0: 64 KiB, or a quarter of a smaller high mark.
+     */
+    int64_t low_mark;
+    /**
+     * While more than this waits, sends get ECHOLOOP_EQUEUEFULL. 0: 4 MiB.
+     */
+    int64_t send_cap;
+    /**
+     * Bytes that may be left unread. 0: 1 MiB.
+     */
+    int64_t max_unread;
+    /**
+     * Close when no byte moved in either direction for so long. 0: none.
+     */
+    int64_t idle_timeout_us;
+    /**
+     * Close when the peer takes no byte of a waiting queue for so long. 0: none.
+     */
+    int64_t write_stall_timeout_us;
+    /**
+     * How long a close may take. 0: 10 s.
+     */
+    int64_t close_timeout_us;
+    /**
+     * Close when the peer has sent nothing at all so long after the connection was made. 0: none.
+     */
+    int64_t first_byte_timeout_us;
+    /**
+     * Close, in order, so long after the connection was made, however busy it is. 0: never.
+     */
+    int64_t lifetime_us;
+    /**
+     * How long a closed and flushed connection waits for its peer to finish too. 0: 1 s; negative:
+     * not at all, and a peer that is still sending may then lose what it has not read.
+     */
+    int64_t linger_us;
+    /**
+     * Read at most so many bytes a second; what is beyond stays in the kernel, so TCP slows the
+     * sender down. 0: no bound.
+     */
+    int64_t receive_rate;
+    /**
+     * With receive_rate: so many bytes at once, after a silence. 0: what comes in a second.
+     */
+    int64_t receive_burst;
+    /**
+     * SO_MAX_PACING_RATE, socket(7) (Linux), in bytes a second: the kernel sends no faster. 0: none.
+     */
+    int64_t pacing_rate;
+    /**
+     * SO_KEEPALIVE and TCP_KEEPIDLE, tcp(7): ask a peer that was silent for so long whether it is
+     * there. Rounded up to seconds. 0: never.
+     */
+    int64_t keepalive_us;
+    /**
+     * TCP_KEEPINTVL: time between two such questions. 0: 10 s.
+     */
+    int64_t keepalive_interval_us;
+    /**
+     * TCP_KEEPCNT: questions without an answer after which the connection ends as -ETIMEDOUT. 0: 6.
+     */
+    int64_t keepalive_count;
+    /**
+     * SO_SNDBUF, socket(7), in bytes: what the kernel holds to be sent. 0: the kernel tunes it, for
+     * TCP to megabytes with a peer that does not read.
+     */
+    int64_t send_buffer;
+    /**
+     * SO_RCVBUF, socket(7), in bytes: what the kernel holds to be read. 0: the kernel tunes it.
+     */
+    int64_t recv_buffer;
+    /**
+     * TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet, so
+     * what waits does so in the queue, where the marks see it. 0: all that fits its buffer.
+     */
+    int64_t notsent_lowat;
+} echoloop_conn_options;
+
+/**
  * Options of echoloop_listen(). Start with ECHOLOOP_LISTEN_OPTIONS_INIT.
  */
 typedef struct echoloop_listen_options {
@@ -1407,6 +1280,138 @@ typedef struct echoloop_connect_options {
 } echoloop_connect_options;
 
 /**
+ * An IP address and a port, plain data: it may be kept, copied and compared by memcmp(3).
+ * echoloop_ip_parse() makes one of text, echoloop_ip_text() the reverse.
+ */
+typedef struct echoloop_ip {
+    /**
+     * The address in network order: 16 bytes, or 4 and 12 zeros.
+     */
+    uint8_t bytes[16];
+    /**
+     * The number of the interface of a link-local IPv6 address, ipv6(7); else 0.
+     */
+    uint32_t scope;
+    /**
+     * The port, in the order of this machine.
+     */
+    uint16_t port;
+    /**
+     * 4 or 6; 0: no address.
+     */
+    uint8_t version;
+    /**
+     * Always 0.
+     */
+    uint8_t reserved;
+} echoloop_ip;
+
+/**
+ * A datagram that arrived.
+ */
+typedef struct echoloop_datagram {
+    /**
+     * What it says, readable as long as the array of datagrams is.
+     */
+    const uint8_t *data;
+    /**
+     * Bytes of data, perhaps 0.
+     */
+    size_t len;
+    /**
+     * Who sent it: where to send the answer.
+     */
+    struct echoloop_ip from;
+    /**
+     * The address of this machine, or the group, that it was sent to, without a port. Told only by
+     * a socket that is bound to all addresses, where the system can; else its version is 0.
+     */
+    struct echoloop_ip to;
+    /**
+     * Not 0: it was longer than max_datagram; this is its beginning.
+     */
+    int truncated;
+    /**
+     * Always 0.
+     */
+    int reserved;
+} echoloop_datagram;
+
+/**
+ * What an event is about beside its connection; which member counts is said at its type.
+ */
+typedef union echoloop_event_source {
+    /**
+     * OPENED, ACCEPT_PAUSED, ACCEPT_RESUMED.
+     */
+    struct echoloop_listener *listener;
+    /**
+     * TIMER.
+     */
+    struct echoloop_timer *timer;
+    /**
+     * POSTED.
+     */
+    void *word;
+    /**
+     * CLOSED.
+     */
+    uint64_t unsent;
+    /**
+     * WATCH, WATCH_DEAD.
+     */
+    struct echoloop_watch *watch;
+    /**
+     * DATAGRAMS, UDP_ERROR, UDP_DRAINED.
+     */
+    struct echoloop_udp *udp;
+    /**
+     * RESOLVED.
+     */
+    struct echoloop_lookup *lookup;
+    /**
+     * SIGNAL.
+     */
+    struct echoloop_signal *signal;
+} echoloop_event_source;
+
+/**
+ * One event, of a batch (echoloop_poll_batch()) or for on_event.
+ */
+typedef struct echoloop_event {
+    /**
+     * ECHOLOOP_EVENT_...; skip types that you do not know.
+     */
+    uint32_t type;
+    /**
+     * CLOSED, REFUSED: why. WATCH: what it is ready for. WATCH_DEAD: the number of the descriptor.
+     * SIGNAL: the number of the signal. Else a status code; 0 where nothing is said of one.
+     */
+    int32_t status;
+    /**
+     * The connection, or NULL.
+     */
+    struct echoloop_conn *conn;
+    /**
+     * The user pointer, at the time of the event, of what the event is about: the connection, timer,
+     * watch, UDP socket or lookup.
+     */
+    void *user;
+    /**
+     * DATA: the bytes, readable until the next call for events on this loop. Else NULL.
+     */
+    const uint8_t *data;
+    /**
+     * DATA: how many bytes. DATAGRAMS: how many datagrams. RESOLVED: how many addresses. Else 0.
+     */
+    size_t len;
+    /**
+     * What else the event is about.
+     */
+    union echoloop_event_source source;
+} echoloop_event;
+
+/**
  * What to call when something happens. Start with ECHOLOOP_HOOKS_INIT; any member may stay NULL.
  * The struct is copied when the run begins; user is what was given to the run.
  *
@@ -1426,8 +1431,10 @@ typedef struct echoloop_hooks {
     void (*on_open)(void *user, struct echoloop_conn *conn, struct echoloop_listener *listener);
     /**
      * Bytes arrived. data is readable until the callback returns. Returns how many bytes it used;
-     * the rest is offered again, together with what arrives next. More than len counts as len, and
-     * is told to on_error. NULL: all bytes are dropped.
+     * the rest is offered again, together with what arrives next, and also without that after
+     * on_drained and after echoloop_conn_resume(): so bytes whose answer was refused with
+     * ECHOLOOP_EQUEUEFULL are simply not used yet. More than len counts as len, and is told to
+     * on_error. NULL: all bytes are dropped.
      */
     size_t (*on_data)(void *user, struct echoloop_conn *conn, const uint8_t *data, size_t len);
     /**
@@ -1436,7 +1443,7 @@ typedef struct echoloop_hooks {
      */
     void (*on_congested)(void *user, struct echoloop_conn *conn);
     /**
-     * After on_congested: no more than the low mark waits.
+     * After on_congested: no more than the low mark waits. What is unread is offered again next.
      */
     void (*on_drained)(void *user, struct echoloop_conn *conn);
     /**
@@ -1511,6 +1518,73 @@ typedef struct echoloop_hooks {
 } echoloop_hooks;
 
 /**
+ * Who is at the other end of a Unix socket, as of when it connected or listened. Start with
+ * ECHOLOOP_CREDENTIALS_INIT.
+ */
+typedef struct echoloop_credentials {
+    /**
+     * sizeof(echoloop_credentials); ECHOLOOP_CREDENTIALS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * The process; 0 for one that this process can't see, in another pid namespace. It may have
+     * ended, and its number may be another's, by the time it is looked at.
+     */
+    int64_t pid;
+    /**
+     * The effective user.
+     */
+    uint32_t uid;
+    /**
+     * The effective group.
+     */
+    uint32_t gid;
+} echoloop_credentials;
+
+/**
+ * A connection that was given away. Start with ECHOLOOP_GIVEN_INIT.
+ *
+ * The bytes are readable until the callback returns in which it was given away, else until the next
+ * call for events on its loop; but no longer than until the next echoloop_give_away() on that loop, or
+ * its free.
+ */
+typedef struct echoloop_given {
+    /**
+     * sizeof(echoloop_given); ECHOLOOP_GIVEN_INIT sets it.
+     */
+    size_t size;
+    /**
+     * The socket, connected, non-blocking and close-on-exec; it is the program's now, to close(2).
+     */
+    int fd;
+    /**
+     * Not 0: echoloop_conn_shutdown_write() was called; what is unsent is the last that the peer is
+     * to get.
+     */
+    int finishing;
+    /**
+     * What was received and not used: it comes before all that is still to be read from fd.
+     */
+    const uint8_t *unread;
+    /**
+     * How many bytes that is.
+     */
+    size_t unread_len;
+    /**
+     * What was sent and not taken by the kernel: it comes before all that is still to be written.
+     */
+    const uint8_t *unsent;
+    /**
+     * How many bytes that is.
+     */
+    size_t unsent_len;
+    /**
+     * What echoloop_conn_set_user() kept.
+     */
+    void *user;
+} echoloop_given;
+
+/**
  * A descriptor that was there when the process started.
  */
 typedef struct echoloop_inherited_fd {
@@ -1525,120 +1599,9 @@ typedef struct echoloop_inherited_fd {
 } echoloop_inherited_fd;
 
 /**
- * Called with a line of log; see echoloop_set_log().
+ * Called when a timer is due, in place of on_timer; see echoloop_timer_set_callback().
  */
-typedef void (*echoloop_log_fn)(void *user, int level, const char *target, const char *text);
-
-/**
- * How often something took how long. Quantiles are at most 12.5% too long, and 0 where nothing was
- * measured yet; count, sum and max are exact. This struct does not grow.
- */
-typedef struct echoloop_histogram {
-    /**
-     * How often it happened.
-     */
-    uint64_t count;
-    /**
-     * All of them together, in nanoseconds; the mean is sum_ns / count.
-     */
-    uint64_t sum_ns;
-    /**
-     * Half of them took no longer, in nanoseconds.
-     */
-    uint64_t p50_ns;
-    /**
-     * 90 of 100 took no longer.
-     */
-    uint64_t p90_ns;
-    /**
-     * 99 of 100 took no longer.
-     */
-    uint64_t p99_ns;
-    /**
-     * 999 of 1,000 took no longer.
-     */
-    uint64_t p999_ns;
-    /**
-     * The longest.
-     */
-    uint64_t max_ns;
-} echoloop_histogram;
-
-/**
- * Where a loop's time went so far. waiting.sum_ns and turn.sum_ns together are all its time, so
- * their ratio says how busy it is. Start with ECHOLOOP_METRICS_INIT.
- */
-typedef struct echoloop_metrics {
-    /**
-     * sizeof(echoloop_metrics); ECHOLOOP_METRICS_INIT sets it.
-     */
-    size_t size;
-    /**
-     * How long callbacks held the loop, with the sends that they led to. A sample: of on_data one
-     * in 1,024, or in 16 while little goes on; of others one in 16; all of them while
-     * echoloop_set_slow_handler() is in use. Of a batch, its last event stands for all.
-     */
-    struct echoloop_histogram handler;
-    /**
-     * From the end of a turn to the beginning of the next that brought something.
-     */
-    struct echoloop_histogram waiting;
-    /**
-     * From the end of a wait to the last event handled; waits that brought nothing do not count.
-     */
-    struct echoloop_histogram turn;
-    /**
-     * From when a timer was due to the beginning of the turn that handed it out.
-     */
-    struct echoloop_histogram timer_lag;
-} echoloop_metrics;
-
-/**
- * Called after a callback that took long; see echoloop_set_slow_handler().
- */
-typedef void (*echoloop_slow_fn)(void *user, const struct echoloop_event *event, int64_t took_us);
-
-/**
- * A descriptor for echoloop_poll().
- */
-typedef struct echoloop_pollfd {
-    /**
-     * The descriptor; negative: this entry is ignored.
-     */
-    int fd;
-    /**
-     * What to wait for: ECHOLOOP_READABLE, ECHOLOOP_WRITABLE and ECHOLOOP_PRIORITY, or'ed. Errors and
-     * hang-ups are always told.
-     */
-    int interest;
-    /**
-     * What it was found ready for; 0: nothing. ECHOLOOP_INVALID: it is not open.
-     */
-    int readiness;
-    /**
-     * Not used; 0.
-     */
-    int reserved;
-} echoloop_pollfd;
-
-/**
- * What echoloop_selector_wait() found ready.
- */
-typedef struct echoloop_ready {
-    /**
-     * The descriptor.
-     */
-    int fd;
-    /**
-     * What it is ready for: ECHOLOOP_READABLE and so on. ECHOLOOP_INVALID: it was closed, and is
-     * registered no more.
-     */
-    int readiness;
-    /**
-     * What was given with it.
-     */
-    uint64_t key;
-} echoloop_ready;
+typedef void (*echoloop_timer_fn)(void *timer_user, struct echoloop_timer *timer);
 
 /**
  * Options of echoloop_udp_bind() and echoloop_udp_adopt(). Start with ECHOLOOP_UDP_OPTIONS_INIT.
@@ -1728,6 +1691,74 @@ typedef struct echoloop_udp_options {
      */
     int reserved;
 } echoloop_udp_options;
+
+/**
+ * Options of echoloop_watch_new(). Start with ECHOLOOP_WATCH_OPTIONS_INIT.
+ */
+typedef struct echoloop_watch_options {
+    /**
+     * sizeof(echoloop_watch_options); ECHOLOOP_WATCH_OPTIONS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * ECHOLOOP_WATCH_LEVEL (0), ECHOLOOP_WATCH_EDGE or ECHOLOOP_WATCH_ONCE.
+     */
+    int mode;
+    /**
+     * Not 0: the descriptor is the loop's, which closes it with the watch; echoloop_watch_release()
+     * gives it back.
+     */
+    int owned;
+} echoloop_watch_options;
+
+/**
+ * Called when a watched descriptor is ready for readiness, in place of on_watch; see
+ * echoloop_watch_set_callback(). ECHOLOOP_INVALID: the descriptor was closed, and the watch is
+ * gone when the callback returns.
+ */
+typedef void (*echoloop_watch_fn)(void *watch_user, struct echoloop_watch *watch, int readiness);
+
+/**
+ * What echoloop_selector_wait() found ready.
+ */
+typedef struct echoloop_ready {
+    /**
+     * The descriptor.
+     */
+    int fd;
+    /**
+     * What it is ready for: ECHOLOOP_READABLE and so on. ECHOLOOP_INVALID: it was closed, and is
+     * registered no more.
+     */
+    int readiness;
+    /**
+     * What was given with it.
+     */
+    uint64_t key;
+} echoloop_ready;
+
+/**
+ * A descriptor for echoloop_poll().
+ */
+typedef struct echoloop_pollfd {
+    /**
+     * The descriptor; negative: this entry is ignored.
+     */
+    int fd;
+    /**
+     * What to wait for: ECHOLOOP_READABLE, ECHOLOOP_WRITABLE and ECHOLOOP_PRIORITY, or'ed. Errors and
+     * hang-ups are always told.
+     */
+    int interest;
+    /**
+     * What it was found ready for; 0: nothing. ECHOLOOP_INVALID: it is not open.
+     */
+    int readiness;
+    /**
+     * Not used; 0.
+     */
+    int reserved;
+} echoloop_pollfd;
 
 /**
  * Options of echoloop_server_new() and echoloop_workers_new(). Start with ECHOLOOP_SERVER_OPTIONS_INIT.
@@ -1844,37 +1875,6 @@ typedef struct echoloop_server_counters {
 } echoloop_server_counters;
 
 /**
- * Called when a timer is due, in place of on_timer; see echoloop_timer_set_callback().
- */
-typedef void (*echoloop_timer_fn)(void *timer_user, struct echoloop_timer *timer);
-
-/**
- * Options of echoloop_watch_new(). Start with ECHOLOOP_WATCH_OPTIONS_INIT.
- */
-typedef struct echoloop_watch_options {
-    /**
-     * sizeof(echoloop_watch_options); ECHOLOOP_WATCH_OPTIONS_INIT sets it.
-     */
-    size_t size;
-    /**
-     * ECHOLOOP_WATCH_LEVEL (0), ECHOLOOP_WATCH_EDGE or ECHOLOOP_WATCH_ONCE.
-     */
-    int mode;
-    /**
-     * Not 0: the descriptor is the loop's, which closes it with the watch; echoloop_watch_release()
-     * gives it back.
-     */
-    int owned;
-} echoloop_watch_options;
-
-/**
- * Called when a watched descriptor is ready for readiness, in place of on_watch; see
- * echoloop_watch_set_callback(). ECHOLOOP_INVALID: the descriptor was closed, and the watch is
- * gone when the callback returns.
- */
-typedef void (*echoloop_watch_fn)(void *watch_user, struct echoloop_watch *watch, int readiness);
-
-/**
  * Called on the thread of each worker (0 to n - 1) before all other callbacks, with its loop; returns
  * the user pointer of its callbacks. user is what was given to echoloop_workers_start().
  *
@@ -1889,291 +1889,85 @@ typedef void *(*echoloop_worker_start_fn)(void *user, size_t worker, struct echo
  */
 typedef void (*echoloop_worker_end_fn)(void *worker_user, size_t worker);
 
+/**
+ * Called with a line of log; see echoloop_set_log().
+ */
+typedef void (*echoloop_log_fn)(void *user, int level, const char *target, const char *text);
+
+/**
+ * How often something took how long. Quantiles are at most 12.5% too long, and 0 where nothing was
+ * measured yet; count, sum and max are exact. This struct does not grow.
+ */
+typedef struct echoloop_histogram {
+    /**
+     * How often it happened.
+     */
+    uint64_t count;
+    /**
+     * All of them together, in nanoseconds; the mean is sum_ns / count.
+     */
+    uint64_t sum_ns;
+    /**
+     * Half of them took no longer, in nanoseconds.
+     */
+    uint64_t p50_ns;
+    /**
+     * 90 of 100 took no longer.
+     */
+    uint64_t p90_ns;
+    /**
+     * 99 of 100 took no longer.
+     */
+    uint64_t p99_ns;
+    /**
+     * 999 of 1,000 took no longer.
+     */
+    uint64_t p999_ns;
+    /**
+     * The longest.
+     */
+    uint64_t max_ns;
+} echoloop_histogram;
+
+/**
+ * Where a loop's time went so far. waiting.sum_ns and turn.sum_ns together are all its time, so
+ * their ratio says how busy it is. Start with ECHOLOOP_METRICS_INIT.
+ */
+typedef struct echoloop_metrics {
+    /**
+     * sizeof(echoloop_metrics); ECHOLOOP_METRICS_INIT sets it.
+     */
+    size_t size;
+    /**
+     * How long callbacks held the loop, with the sends that they led to. A sample: of on_data one
+     * in 1,024, or in 16 while little goes on; of others one in 16; all of them while
+     * echoloop_set_slow_handler() is in use. Of a batch, its last event stands for all.
+     */
+    struct echoloop_histogram handler;
+    /**
+     * From the end of a turn to the beginning of the next that brought something.
+     */
+    struct echoloop_histogram waiting;
+    /**
+     * From the end of a wait to the last event handled; waits that brought nothing do not count.
+     */
+    struct echoloop_histogram turn;
+    /**
+     * From when a timer was due to the beginning of the turn that handed it out.
+     */
+    struct echoloop_histogram timer_lag;
+} echoloop_metrics;
+
+/**
+ * Called after a callback that took long; see echoloop_set_slow_handler().
+ */
+typedef void (*echoloop_slow_fn)(void *user, const struct echoloop_event *event, int64_t took_us);
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
 
-/**
- * Takes over a connected stream socket, TCP or Unix, that was made elsewhere: accepted by another
- * library, inherited, or one end of a socketpair(2). options may be NULL. It is made non-blocking and
- * close-on-exec. Its first event is on_open with a NULL listener, or ADOPTED; then it is a connection
- * as any other. What the kernel holds for it already is read as if it arrived now.
- *
- * On success fd is the loop's; after an error it is still open, and the caller's. fd must be the
- * program's own, not one that another loop or library has. Errors: -EBADF, -ENOTSOCK; -ENOTCONN for
- * one that is not connected, or no longer; ECHOLOOP_EINVAL for one that is no stream socket, or
- * listens; -EEXIST for one that this loop has already; the system's for an option that it refuses.
- */
-int echoloop_adopt(struct echoloop *loop,
-                   int fd,
-                   const struct echoloop_conn_options *options,
-                   struct echoloop_conn **out);
-
-/**
- * Gives a connection to the caller: it leaves its loop and is not shut down, and the peer notices
- * nothing. What is queued is offered to the kernel once more; *out has the rest, and the descriptor
- * (out->size must be set). The connection still ends with its CLOSED, as ECHOLOOP_CLOSE_GIVEN_AWAY.
- *
- * Data in hand, of on_data or of a batch, counts as used: put back what is to go along, by
- * echoloop_conn_unread(), before this call; on_data then returns len.
- *
- * Errors: ECHOLOOP_ECLOSING for one that is closing or dead; ECHOLOOP_EINVAL for one that is still
- * connecting, or piped; ECHOLOOP_ENOMEM. Then nothing has changed.
- */
-int echoloop_give_away(struct echoloop_conn *conn, struct echoloop_given *out);
-
-/**
- * Hands a connection to the loop of a remote, which may run on another thread. It travels in order
- * with what is posted there, together with its options, its user pointer and all bytes on their way
- * (for data in hand see echoloop_give_away()).
- * There it begins, under another handle, with on_open (listener NULL) or ADOPTED; what was unread is
- * offered again, what was unsent is sent first, an end of stream is told again. A pause does not
- * travel. Here it ends with CLOSED, as ECHOLOOP_CLOSE_GIVEN_AWAY.
- *
- * Errors: as echoloop_give_away(); ECHOLOOP_ECLOSED when the other loop is gone,
- * ECHOLOOP_EQUEUEFULL when post_capacity words wait there. Then the connection stays here, intact.
- */
-int echoloop_hand_over(struct echoloop_conn *conn,
-                       struct echoloop_remote *remote);
-
-/**
- * Waits until something happens, at most timeout_us (0: not at all, negative: for ever), and
- * fills events. Returns how many there are; 0 after the timeout, and early when a signal came or
- * echoloop_remote_wake() was called, or now and then when nothing came of a wake-up: simply call
- * again. What was sent since the last call leaves first.
- *
- * Data counts as used; echoloop_conn_unread() puts back what is not. Data pointers, and the
- * handles in CLOSED, TIMER and WATCH_DEAD events, hold until the next call for events on this
- * loop. The events were collected before you act on the first: one may come of a connection you
- * have just closed.
- * Errors: ECHOLOOP_EREENTRY in a callback, ECHOLOOP_EINVAL for a capacity of 0, ECHOLOOP_ECLOSED
- * if another thread freed the loop meanwhile.
- */
-int echoloop_poll_batch(struct echoloop *loop,
-                        struct echoloop_event *events,
-                        size_t capacity,
-                        int64_t timeout_us);
-
-/**
- * The text of a close reason (the status of CLOSED, the reason of on_close), "peer finished".
- * Never NULL, valid for ever.
- */
-const char *echoloop_close_reason(int reason);
-
-/**
- * Sends len bytes: all are taken, in order, or none. Never blocks; what the kernel does not take
- * is queued. Small sends of one callback or batch leave together at its end, large ones at once.
- * data is read before the call returns. Errors: ECHOLOOP_EQUEUEFULL while more than send_cap
- * waits (try again after DRAINED), ECHOLOOP_ECLOSING after close, abort, shutdown_write or the
- * connection's death, ECHOLOOP_ENOMEM.
- */
-int echoloop_conn_send(struct echoloop_conn *conn, const void *data, size_t len);
-
-/**
- * Puts bytes back in front of what is unread, as ungetc(3) does: they are offered again together
- * with what arrives next. For batches; in on_data simply return a smaller count. Errors:
- * ECHOLOOP_EQUEUEFULL if more than max_unread would be unread, ECHOLOOP_ECLOSING,
- * ECHOLOOP_ENOMEM.
- */
-int echoloop_conn_unread(struct echoloop_conn *conn, const void *data, size_t len);
-
-/**
- * Hands the kernel what was gathered so far, without waiting for the end of the callback or
- * batch. Returns 0; echoloop_conn_queued() tells what still waits.
- */
-int echoloop_conn_flush(struct echoloop_conn *conn);
-
-/**
- * Bytes that wait to be taken by the kernel. Negative: a status code.
- */
-int64_t echoloop_conn_queued(struct echoloop_conn *conn);
-
-/**
- * Stops reading until echoloop_conn_resume(). What the kernel holds stays there, and the peer
- * stops sending when its window is full. A reset is still noticed.
- */
-int echoloop_conn_pause(struct echoloop_conn *conn);
-
-/**
- * Reads again after echoloop_conn_pause(). What is unread is offered again at once.
- */
-int echoloop_conn_resume(struct echoloop_conn *conn);
-
-/**
- * Finishes sending (half-close): the peer sees end of stream after all that was sent. Receiving
- * goes on. A second call does nothing. Errors: ECHOLOOP_ECLOSING.
- */
-int echoloop_conn_shutdown_write(struct echoloop_conn *conn);
-
-/**
- * Closes in order: what was sent is flushed, the peer sees end of stream, and CLOSED follows, at
- * the latest after close_timeout_us. No more data is handed out, save what a batch holds already.
- * A second call does nothing.
- */
-int echoloop_conn_close(struct echoloop_conn *conn);
-
-/**
- * Resets the connection at once. What the kernel had not taken is lost, and counted in CLOSED.
- */
-int echoloop_conn_abort(struct echoloop_conn *conn);
-
-/**
- * Keeps a pointer of the program's own with the connection; the library never follows it.
- */
-int echoloop_conn_set_user(struct echoloop_conn *conn, void *user);
-
-/**
- * Writes what echoloop_conn_set_user() kept to *out; NULL until it was set.
- */
-int echoloop_conn_user(struct echoloop_conn *conn, void **out);
-
-/**
- * Writes the text of the peer's address to buf and returns its length without the end mark.
- * ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not.
- */
-int echoloop_conn_peer_addr(struct echoloop_conn *conn, char *buf, size_t capacity);
-
-/**
- * Writes the text of this side's address to buf, as echoloop_conn_peer_addr() does. -EBADF once
- * the connection is dead.
- */
-int echoloop_conn_local_addr(struct echoloop_conn *conn, char *buf, size_t capacity);
-
-/**
- * Switches off (0) or on (not 0) that reading pauses by itself above the high mark.
- */
-int echoloop_conn_set_auto_pause(struct echoloop_conn *conn, int on);
-
-/**
- * Sets the idle timeout, counted from the last byte that moved; 0 or negative: none.
- */
-int echoloop_conn_set_idle_timeout(struct echoloop_conn *conn, int64_t timeout_us);
-
-/**
- * Sets the write-stall timeout, counted from the last byte the peer took; 0 or negative: none.
- */
-int echoloop_conn_set_write_stall_timeout(struct echoloop_conn *conn, int64_t timeout_us);
-
-/**
- * How a connection came to its loop: returns ECHOLOOP_ORIGIN_... and, where out_listener is not
- * NULL, writes to it the listener that accepted the connection, which may be closed by now, or NULL.
- */
-int echoloop_conn_origin(struct echoloop_conn *conn,
-                         struct echoloop_listener **out_listener);
-
-/**
- * Fills *out with who is at the other end of a Unix socket; out->size must be set. Errors:
- * -EOPNOTSUPP for other sockets, -ENOSYS where the system has no SO_PEERCRED, -EBADF once the
- * connection is dead, or while it is not made yet.
- */
-int echoloop_conn_peer_credentials(struct echoloop_conn *conn, struct echoloop_credentials *out);
-
-/**
- * Writes the text of what was asked for to buf: of a connect by name the name and port, until the
- * callback of its CONNECTED or CLOSED returns; otherwise the peer's address. Returns its length
- * without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not.
- */
-int echoloop_conn_target(struct echoloop_conn *conn,
-                         char *buf,
-                         size_t capacity);
-
-/**
- * How many addresses a connect by name has tried so far, for echoloop_conn_attempt(); 0 once the
- * callback of its CONNECTED or CLOSED has returned. A connect to an address tries just that, and
- * has 0, unless it had to wait.
- */
-int echoloop_conn_attempts(struct echoloop_conn *conn);
-
-/**
- * Writes the address that was tried as number i, from 0, to buf, as echoloop_conn_peer_addr() does,
- * and, where status is not NULL, the error with which it failed to *status: 0 for the one that won,
- * and for those that had no answer when another won. ECHOLOOP_EINVAL if there were fewer.
- */
-int echoloop_conn_attempt(struct echoloop_conn *conn,
-                          size_t i,
-                          char *buf,
-                          size_t capacity,
-                          int *status);
-
-/**
- * Whether echoloop_conn_send() may still succeed: 1, or 0 for a connection that is closing or dead
- * or has shut down its writing side.
- */
-int echoloop_conn_may_send(struct echoloop_conn *conn);
-
-/**
- * Sets how long the connection may live, counted from when it was made: it is then closed in order,
- * however busy it is; in the next turn if that time is over. 0 or negative: for ever.
- */
-int echoloop_conn_set_lifetime(struct echoloop_conn *conn, int64_t lifetime_us);
-
-/**
- * Bounds what is read: so many bytes a second and, after a silence, burst at once (0: those of a
- * second). What is beyond stays in the kernel, so TCP slows the sender down. A bytes_per_second of 0
- * or negative: no bound.
- */
-int echoloop_conn_set_receive_rate(struct echoloop_conn *conn,
-                                   int64_t bytes_per_second,
-                                   int64_t burst);
-
-/**
- * Switches TCP_NODELAY, tcp(7), on (not 0) or off (0). Errors: -EOPNOTSUPP on a Unix socket; -EBADF
- * while there is no socket: once the connection is dead, and as long as it is being made by name.
- */
-int echoloop_conn_set_no_delay(struct echoloop_conn *conn, int on);
-
-/**
- * Sets SO_KEEPALIVE, socket(7), with the times and count of echoloop_conn_options: keepalive_us (0 or
- * negative: off), keepalive_interval_us (0: 10 s), keepalive_count (0: 6). Errors: as
- * echoloop_conn_set_no_delay(); -EINVAL for what Linux does not take: above 32,767 s, or more than
- * 127 questions.
- */
-int echoloop_conn_set_keepalive(struct echoloop_conn *conn,
-                                int64_t idle_us,
-                                int64_t interval_us,
-                                int64_t count);
-
-/**
- * Sets TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet.
- * 0 or negative: all that fits its buffer. Errors: as echoloop_conn_set_no_delay().
- */
-int echoloop_conn_set_notsent_lowat(struct echoloop_conn *conn,
-                                    int64_t bytes);
-
-/**
- * For batches: writes where the datagrams of the DATAGRAMS event that is being handled are to *out
- * and returns how many; they are readable until the next call for events on this loop. 0, and NULL
- * in *out, when no such event of this socket is being handled. In on_datagrams it has what the
- * callback was given.
- */
-int echoloop_udp_received(struct echoloop_udp *udp, const struct echoloop_datagram **out);
-
-/**
- * The full text of this thread's last failure: operation, address, text, name. Empty when nothing
- * has failed yet. The buffer belongs to the thread: valid until the thread ends, overwritten by
- * the next failure.
- */
-const char *echoloop_last_error(void);
-
-/**
- * The status code of this thread's last failure; 0 when nothing has failed yet. For functions
- * that return a pointer.
- */
-int echoloop_last_status(void);
-
-/**
- * Writes all that is open in the loop to buf, a line each (slot and generation of the handle,
- * addresses, state, bytes queued and unread, deadlines), then what waits to be handed out, counters
- * and times: text for people, whose form may change with any version. It takes some microseconds for
- * each object, and changes nothing.
- *
- * As snprintf(3): returns the length of the whole text without its end mark, writes as much as fits,
- * always with an end mark, and with a capacity of 0 nothing (buf may be NULL then). The text of the
- * next call may be longer, also in the same callback.
- */
-int echoloop_dump(struct echoloop *loop,
-                  char *buf,
-                  size_t capacity);
+/* == Loops == */
 
 /**
  * Makes a loop that belongs to this thread. options may be NULL. Returns NULL on failure
@@ -2287,75 +2081,24 @@ int echoloop_dispatch(const struct echoloop_event *event);
 int echoloop_run(struct echoloop *loop, const struct echoloop_hooks *hooks, void *user);
 
 /**
- * Whether the library has a feature, on the system that it runs on: 1 or 0. A name that it does not
- * know, or NULL, is 0. From any thread.
+ * Waits until something happens, at most timeout_us (0: not at all, negative: for ever), and
+ * fills events. Returns how many there are; 0 after the timeout, and early when a signal came or
+ * echoloop_remote_wake() was called, or now and then when nothing came of a wake-up: simply call
+ * again. What was sent since the last call leaves first.
  *
- * - "unix": Unix sockets, unix(7)
- * - "unix-abstract": those without a file, "unix:@name" (Linux)
- * - "ipv6": sockets of IPv6 can be made
- * - "udp": UDP sockets
- * - "udp-gso": the kernel cuts what is sent into datagrams: UDP_SEGMENT, udp(7)
- * - "udp-gro": the kernel joins datagrams of one sender: UDP_GRO, udp(7)
- * - "workers": one server on several threads
- * - "reuse-port": the kernel spreads connections over workers: SO_REUSEPORT, socket(7)
- * - "watches": events of descriptors
- * - "signals": signals as events
- * - "resolver": names are resolved
- * - "fine-timers": timers finer than a millisecond (Linux)
- * - "tcp-fast-open": fast_open: TCP_FASTOPEN, tcp(7); the administrator may have it switched off
- * - "defer-accept": defer_accept_us: TCP_DEFER_ACCEPT, tcp(7)
- * - "notsent-lowat": notsent_lowat: TCP_NOTSENT_LOWAT, tcp(7)
- * - "pacing": pacing_rate: SO_MAX_PACING_RATE, socket(7)
- * - "device": device: SO_BINDTODEVICE, socket(7)
- * - "log": echoloop_set_log()
+ * Data counts as used; echoloop_conn_unread() puts back what is not. Data pointers, and the
+ * handles in CLOSED, TIMER and WATCH_DEAD events, hold until the next call for events on this
+ * loop. The events were collected before you act on the first: one may come of a connection you
+ * have just closed.
+ * Errors: ECHOLOOP_EREENTRY in a callback, ECHOLOOP_EINVAL for a capacity of 0, ECHOLOOP_ECLOSED
+ * if another thread freed the loop meanwhile.
  */
-int echoloop_has(const char *feature);
+int echoloop_poll_batch(struct echoloop *loop,
+                        struct echoloop_event *events,
+                        size_t capacity,
+                        int64_t timeout_us);
 
-/**
- * Makes a loop usable in the child of a fork(2); in the process that made it this does nothing.
- * Before, every call on the loop and on what belongs to it gets ECHOLOOP_EFORKED in the child, save
- * its free, which does not disturb the parent; a run from before the fork ends with that code.
- *
- * All handles stay good, remotes too: those in the child reach the child's loop. The sockets are
- * shared, two descriptors of one connection: what arrives goes to whoever reads first. So usually
- * the parent closes what the child serves and the child the rest. Of a connection from before the
- * fork, close and abort in the child close only the child's descriptor. What was queued before the
- * fork is left to the parent. Other threads may be in the middle of calls at the fork; only if one was
- * in a callback of the log, echoloop_set_log() in the child may wait for ever.
- *
- * Errors: -EMFILE, -ENFILE, -ENOMEM; then the loop can only be freed.
- */
-int echoloop_after_fork(struct echoloop *loop);
-
-/**
- * Hands out the descriptors that a service manager passed to this process: 3 and those after it, as
- * LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say (sd_listen_fds(3)). Fills fds with at most capacity of
- * them and returns how many; call again until it returns 0. Each is handed out once, and is the
- * program's to adopt (echoloop_adopt_listener()) or to close. They may be other things than listeners,
- * as the service's units say.
- *
- * 0 when nothing was passed, or it was for another process. Call it first thing, on any thread: a
- * descriptor that the program opened itself would be taken for inherited where the variables lie.
- * Errors: ECHOLOOP_EINVAL for variables that are no numbers, -EBADF for a descriptor that is not open;
- * then none is taken, changed or closed, and the next call answers the same.
- */
-int echoloop_inherited(struct echoloop_inherited_fd *fds,
-                       size_t capacity);
-
-/**
- * Makes an address of its text: "127.0.0.1:7007", "[::1]:7007", "[fe80::1%eth0]:7007" (or %2, the
- * number of the interface), or without a port, which then is 0: "127.0.0.1", "::1",
- * "fe80::1%eth0". Errors: ECHOLOOP_EINVAL for anything else; a name is for echoloop_resolve().
- */
-int echoloop_ip_parse(const char *text, struct echoloop_ip *out);
-
-/**
- * Writes the text of an address to buf and returns its length without the end mark: with the port,
- * "[fe80::1%2]:7007", or without one that is 0, "fe80::1%2". echoloop_ip_parse() reads it again.
- * ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not, and for a version
- * that is not 4 or 6.
- */
-int echoloop_ip_text(const struct echoloop_ip *ip, char *buf, size_t capacity);
+/* == Listeners == */
 
 /**
  * Writes the text of the address a listener listens on to buf, with the port that the system
@@ -2393,25 +2136,551 @@ int echoloop_adopt_listener(struct echoloop *loop,
  */
 int echoloop_listener_share(struct echoloop_listener *listener);
 
+/* == Connections == */
+
 /**
- * Has every line of log up to level (ECHOLOOP_LOG_ERROR to ECHOLOOP_LOG_TRACE) told to callback:
- * target says where it comes from, such as "echoloop_core::conn::accept" or "panic"; text has no line
- * feed at its end and is cut at 1,023 bytes. Both are readable until the callback returns. Replaces
- * what was set before, for the whole process; callback NULL, or ECHOLOOP_LOG_OFF: no log, which is how
- * it begins. May be called at any time, on any thread.
- *
- * callback is called on any thread, on several at a time, and in the middle of calls: it must not call
- * back into echoloop, save for texts and versions. If it does, this function, and calls on the loop
- * in the middle of whose call it was called, get ECHOLOOP_EREENTRY, and lines that come of it are
- * dropped. Once this has returned, the callback before is called no more: it waits for calls under
- * way, so the caller must not hold what that callback waits for.
- *
- * A bug in echoloop (ECHOLOOP_EPANIC) is told here with what is known of it; the library itself prints
- * nothing. Errors: ECHOLOOP_EINVAL for a level that there is not.
+ * Sends len bytes: all are taken, in order, or none. Never blocks; what the kernel does not take
+ * is queued. Small sends of one callback or batch leave together at its end, large ones at once.
+ * data is read before the call returns. Errors: ECHOLOOP_EQUEUEFULL while more than send_cap
+ * waits (send again after DRAINED, or leave the bytes that ask for it unread), ECHOLOOP_ECLOSING after close, abort, shutdown_write or the
+ * connection's death, ECHOLOOP_ENOMEM.
  */
-int echoloop_set_log(int level,
-                     echoloop_log_fn callback,
-                     void *user);
+int echoloop_conn_send(struct echoloop_conn *conn,
+                       const void *data,
+                       size_t len);
+
+/**
+ * Puts bytes back in front of what is unread, as ungetc(3) does: they are offered again together
+ * with what arrives next. For batches; in on_data simply return a smaller count. Errors:
+ * ECHOLOOP_EQUEUEFULL if more than max_unread would be unread, ECHOLOOP_ECLOSING,
+ * ECHOLOOP_ENOMEM.
+ */
+int echoloop_conn_unread(struct echoloop_conn *conn, const void *data, size_t len);
+
+/**
+ * Hands the kernel what was gathered so far, without waiting for the end of the callback or
+ * batch. Returns 0; echoloop_conn_queued() tells what still waits.
+ */
+int echoloop_conn_flush(struct echoloop_conn *conn);
+
+/**
+ * Bytes that wait to be taken by the kernel. Negative: a status code.
+ */
+int64_t echoloop_conn_queued(struct echoloop_conn *conn);
+
+/**
+ * Stops reading until echoloop_conn_resume(). What the kernel holds stays there, and the peer
+ * stops sending when its window is full. A reset is still noticed.
+ */
+int echoloop_conn_pause(struct echoloop_conn *conn);
+
+/**
+ * Reads again after echoloop_conn_pause(). What is unread is offered again at once.
+ */
+int echoloop_conn_resume(struct echoloop_conn *conn);
+
+/**
+ * Finishes sending (half-close): the peer sees end of stream after all that was sent. Receiving
+ * goes on. A second call does nothing. Errors: ECHOLOOP_ECLOSING.
+ */
+int echoloop_conn_shutdown_write(struct echoloop_conn *conn);
+
+/**
+ * Closes in order: what was sent is flushed, the peer sees end of stream, and CLOSED follows, at
+ * the latest after close_timeout_us. No more data is handed out, save what a batch holds already.
+ * A second call does nothing.
+ */
+int echoloop_conn_close(struct echoloop_conn *conn);
+
+/**
+ * Resets the connection at once. What the kernel had not taken is lost, and counted in CLOSED.
+ */
+int echoloop_conn_abort(struct echoloop_conn *conn);
+
+/**
+ * Keeps a pointer of the program's own with the connection; the library never follows it.
+ */
+int echoloop_conn_set_user(struct echoloop_conn *conn, void *user);
+
+/**
+ * Writes what echoloop_conn_set_user() kept to *out; NULL until it was set.
+ */
+int echoloop_conn_user(struct echoloop_conn *conn, void **out);
+
+/**
+ * Writes the text of the peer's address to buf and returns its length without the end mark.
+ * ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not.
+ */
+int echoloop_conn_peer_addr(struct echoloop_conn *conn, char *buf, size_t capacity);
+
+/**
+ * Writes the text of this side's address to buf, as echoloop_conn_peer_addr() does. -EBADF once
+ * the connection is dead.
+ */
+int echoloop_conn_local_addr(struct echoloop_conn *conn, char *buf, size_t capacity);
+
+/**
+ * Switches off (0) or on (not 0) that reading pauses by itself above the high mark.
+ */
+int echoloop_conn_set_auto_pause(struct echoloop_conn *conn, int on);
+
+/**
+ * Sets the idle timeout, counted from the last byte that moved; 0 or negative: none.
+ */
+int echoloop_conn_set_idle_timeout(struct echoloop_conn *conn, int64_t timeout_us);
+
+/**
+ * Sets the write-stall timeout, counted from the last byte the peer took; 0 or negative: none.
+ */
+int echoloop_conn_set_write_stall_timeout(struct echoloop_conn *conn, int64_t timeout_us);
+
+/**
+ * Sets how long the connection may live, counted from when it was made: it is then closed in order,
+ * however busy it is; in the next turn if that time is over. 0 or negative: for ever.
+ */
+int echoloop_conn_set_lifetime(struct echoloop_conn *conn, int64_t lifetime_us);
+
+/**
+ * Bounds what is read: so many bytes a second and, after a silence, burst at once (0: those of a
+ * second). What is beyond stays in the kernel, so TCP slows the sender down. A bytes_per_second of 0
+ * or negative: no bound.
+ */
+int echoloop_conn_set_receive_rate(struct echoloop_conn *conn,
+                                   int64_t bytes_per_second,
+                                   int64_t burst);
+
+/**
+ * Switches TCP_NODELAY, tcp(7), on (not 0) or off (0). Errors: -EOPNOTSUPP on a Unix socket; -EBADF
+ * while there is no socket: once the connection is dead, and as long as it is being made by name.
+ */
+int echoloop_conn_set_no_delay(struct echoloop_conn *conn, int on);
+
+/**
+ * Sets SO_KEEPALIVE, socket(7), with the times and count of echoloop_conn_options: keepalive_us (0 or
+ * negative: off), keepalive_interval_us (0: 10 s), keepalive_count (0: 6). Errors: as
+ * echoloop_conn_set_no_delay(); -EINVAL for what Linux does not take: above 32,767 s, or more than
+ * 127 questions.
+ */
+int echoloop_conn_set_keepalive(struct echoloop_conn *conn,
+                                int64_t idle_us,
+                                int64_t interval_us,
+                                int64_t count);
+
+/**
+ * Sets TCP_NOTSENT_LOWAT, tcp(7), in bytes: the kernel takes no more while so much was not sent yet.
+ * 0 or negative: all that fits its buffer. Errors: as echoloop_conn_set_no_delay().
+ */
+int echoloop_conn_set_notsent_lowat(struct echoloop_conn *conn,
+                                    int64_t bytes);
+
+/**
+ * How a connection came to its loop: returns ECHOLOOP_ORIGIN_... and, where out_listener is not
+ * NULL, writes to it the listener that accepted the connection, which may be closed by now, or NULL.
+ */
+int echoloop_conn_origin(struct echoloop_conn *conn,
+                         struct echoloop_listener **out_listener);
+
+/**
+ * Fills *out with who is at the other end of a Unix socket; out->size must be set. Errors:
+ * -EOPNOTSUPP for other sockets, -ENOSYS where the system has no SO_PEERCRED, -EBADF once the
+ * connection is dead, or while it is not made yet.
+ */
+int echoloop_conn_peer_credentials(struct echoloop_conn *conn, struct echoloop_credentials *out);
+
+/**
+ * Writes the text of what was asked for to buf: of a connect by name the name and port, until the
+ * callback of its CONNECTED or CLOSED returns; otherwise the peer's address. Returns its length
+ * without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not.
+ */
+int echoloop_conn_target(struct echoloop_conn *conn,
+                         char *buf,
+                         size_t capacity);
+
+/**
+ * How many addresses a connect by name has tried so far, for echoloop_conn_attempt(); 0 once the
+ * callback of its CONNECTED or CLOSED has returned. A connect to an address tries just that, and
+ * has 0, unless it had to wait.
+ */
+int echoloop_conn_attempts(struct echoloop_conn *conn);
+
+/**
+ * Writes the address that was tried as number i, from 0, to buf, as echoloop_conn_peer_addr() does,
+ * and, where status is not NULL, the error with which it failed to *status: 0 for the one that won,
+ * and for those that had no answer when another won. ECHOLOOP_EINVAL if there were fewer.
+ */
+int echoloop_conn_attempt(struct echoloop_conn *conn,
+                          size_t i,
+                          char *buf,
+                          size_t capacity,
+                          int *status);
+
+/**
+ * Whether echoloop_conn_send() may still succeed: 1, or 0 for a connection that is closing or dead
+ * or has shut down its writing side.
+ */
+int echoloop_conn_may_send(struct echoloop_conn *conn);
+
+/* == Connections that are joined, come or go == */
+
+/**
+ * Pipes two connections of one loop: what each receives is sent to the other, until both have
+ * ended. What is unread goes first, also what the on_data in which this is called leaves. Either may
+ * still be connecting; what comes for it waits.
+ *
+ * A side is read from only while less than the other's high_mark waits there. An end of stream is
+ * carried on as a half-close, whatever half_open says; when both sides have ended and all is flushed,
+ * both close, as ECHOLOOP_CLOSE_PEER_FINISHED. An abort of one side resets the other; a missed
+ * deadline, a close or a failed connect closes the other in order (ECHOLOOP_CLOSE_CLOSED_HERE, or
+ * _SHUT_DOWN). A reset or an error of one side resets the other, after what that side had sent
+ * before.
+ *
+ * Of the two only OPENED, CONNECTED and CLOSED are told. Sends, shutdown_write, unread, give_away and
+ * hand_over are refused with ECHOLOOP_EINVAL until echoloop_unpipe(). Errors: ECHOLOOP_EBADHANDLE,
+ * also for two of different loops (echoloop_hand_over() brings them together); ECHOLOOP_ECLOSING when
+ * one is closing or has finished sending; ECHOLOOP_EINVAL for a connection and itself, or one that is
+ * piped already; ECHOLOOP_ENOMEM.
+ */
+int echoloop_pipe(struct echoloop_conn *a,
+                  struct echoloop_conn *b);
+
+/**
+ * Ends the piping of a connection and the one it is piped with; both live on, and their events are
+ * told again. What was received and not sent on is offered as data; an end of stream that came
+ * meanwhile is told, although it was carried to the other side. Errors: ECHOLOOP_EINVAL for one that
+ * is not piped, or no longer, because one of the two is closing.
+ */
+int echoloop_unpipe(struct echoloop_conn *conn);
+
+/**
+ * Takes over a connected stream socket, TCP or Unix, that was made elsewhere: accepted by another
+ * library, inherited, or one end of a socketpair(2). options may be NULL. It is made non-blocking and
+ * close-on-exec. Its first event is on_open with a NULL listener, or ADOPTED; then it is a connection
+ * as any other. What the kernel holds for it already is read as if it arrived now.
+ *
+ * On success fd is the loop's; after an error it is still open, and the caller's. fd must be the
+ * program's own, not one that another loop or library has. Errors: -EBADF, -ENOTSOCK; -ENOTCONN for
+ * one that is not connected, or no longer; ECHOLOOP_EINVAL for one that is no stream socket, or
+ * listens; -EEXIST for one that this loop has already; the system's for an option that it refuses.
+ */
+int echoloop_adopt(struct echoloop *loop,
+                   int fd,
+                   const struct echoloop_conn_options *options,
+                   struct echoloop_conn **out);
+
+/**
+ * Gives a connection to the caller: it leaves its loop and is not shut down, and the peer notices
+ * nothing. What is queued is offered to the kernel once more; *out has the rest, and the descriptor
+ * (out->size must be set). The connection still ends with its CLOSED, as ECHOLOOP_CLOSE_GIVEN_AWAY.
+ *
+ * Data in hand, of on_data or of a batch, counts as used: put back what is to go along, by
+ * echoloop_conn_unread(), before this call; on_data then returns len.
+ *
+ * Errors: ECHOLOOP_ECLOSING for one that is closing or dead; ECHOLOOP_EINVAL for one that is still
+ * connecting, or piped; ECHOLOOP_ENOMEM. Then nothing has changed.
+ */
+int echoloop_give_away(struct echoloop_conn *conn, struct echoloop_given *out);
+
+/**
+ * Hands a connection to the loop of a remote, which may run on another thread. It travels in order
+ * with what is posted there, together with its options, its user pointer and all bytes on their way
+ * (for data in hand see echoloop_give_away()).
+ * There it begins, under another handle, with on_open (listener NULL) or ADOPTED; what was unread is
+ * offered again, what was unsent is sent first, an end of stream is told again. A pause does not
+ * travel. Here it ends with CLOSED, as ECHOLOOP_CLOSE_GIVEN_AWAY.
+ *
+ * Errors: as echoloop_give_away(); ECHOLOOP_ECLOSED when the other loop is gone,
+ * ECHOLOOP_EQUEUEFULL when post_capacity words wait there. Then the connection stays here, intact.
+ */
+int echoloop_hand_over(struct echoloop_conn *conn,
+                       struct echoloop_remote *remote);
+
+/**
+ * Hands out the descriptors that a service manager passed to this process: 3 and those after it, as
+ * LISTEN_PID, LISTEN_FDS and LISTEN_FDNAMES say (sd_listen_fds(3)). Fills fds with at most capacity of
+ * them and returns how many; call again until it returns 0. Each is handed out once, and is the
+ * program's to adopt (echoloop_adopt_listener()) or to close. They may be other things than listeners,
+ * as the service's units say.
+ *
+ * 0 when nothing was passed, or it was for another process. Call it first thing, on any thread: a
+ * descriptor that the program opened itself would be taken for inherited where the variables lie.
+ * Errors: ECHOLOOP_EINVAL for variables that are no numbers, -EBADF for a descriptor that is not open;
+ * then none is taken, changed or closed, and the next call answers the same.
+ */
+int echoloop_inherited(struct echoloop_inherited_fd *fds,
+                       size_t capacity);
+
+/* == Timers == */
+
+/**
+ * Makes a timer that fires delay_us from now, and then every period_us; 0: once. It never fires
+ * early and does not drift; periods that were missed are skipped. user comes with its events.
+ * Errors: ECHOLOOP_EINVAL for a negative time, ECHOLOOP_ETOOMANY.
+ */
+int echoloop_timer_new(struct echoloop *loop,
+                       int64_t delay_us,
+                       int64_t period_us,
+                       void *user,
+                       struct echoloop_timer **out);
+
+/**
+ * Moves a timer to fire delay_us from now; one with a period goes on from there. One that fires
+ * once can be re-armed until its callback returns, or until the next poll.
+ */
+int echoloop_timer_rearm(struct echoloop_timer *timer, int64_t delay_us);
+
+/**
+ * Has a timer call callback with its user pointer, in place of on_timer; NULL takes that back. With
+ * batches its TIMER event is handed out as ever, and echoloop_dispatch() calls. Errors:
+ * ECHOLOOP_ENOMEM.
+ */
+int echoloop_timer_set_callback(struct echoloop_timer *timer, echoloop_timer_fn callback);
+
+/**
+ * Ends a timer; it does not fire any more, also when it was due already.
+ */
+int echoloop_timer_cancel(struct echoloop_timer *timer);
+
+/**
+ * Writes the pointer that was given with the timer to *out.
+ */
+int echoloop_timer_user(struct echoloop_timer *timer, void **out);
+
+/* == Other threads == */
+
+/**
+ * Makes a remote, on the loop's thread; it may then be used and freed on any thread, also after
+ * the loop is gone. A loop may have several. Errors: ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM.
+ */
+int echoloop_remote_new(struct echoloop *loop, struct echoloop_remote **out);
+
+/**
+ * Posts a word; the loop hands it out by on_post or POSTED, exactly once, in the order of the
+ * posts. Words not handed out when the loop is freed are dropped. From any thread. Errors:
+ * ECHOLOOP_ECLOSED once the loop is gone, ECHOLOOP_EQUEUEFULL when post_capacity words wait,
+ * ECHOLOOP_ENOMEM.
+ */
+int echoloop_remote_post(struct echoloop_remote *remote, void *word);
+
+/**
+ * Stops the loop as echoloop_stop() does, from any thread, also before it runs. Errors:
+ * ECHOLOOP_ECLOSED once the loop is gone.
+ */
+int echoloop_remote_stop(struct echoloop_remote *remote);
+
+/**
+ * Ends the loop's current or next wait, with no event, from any thread. Errors: ECHOLOOP_ECLOSED
+ * once the loop is gone.
+ */
+int echoloop_remote_wake(struct echoloop_remote *remote);
+
+/**
+ * Frees a remote, from any thread; the loop is not affected.
+ */
+int echoloop_remote_free(struct echoloop_remote *remote);
+
+/* == Datagrams == */
+
+/**
+ * Opens a UDP socket on addr, "127.0.0.1:7007", "[::]:7007" or "[fe80::1%eth0]:7007"; port 0 lets
+ * the system choose, and echoloop_udp_local_addr() tells. options may be NULL. What arrives is
+ * told by on_datagrams or DATAGRAMS. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EMFILE,
+ * -ENODEV (an interface of the options), ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM; for an option that the
+ * system refuses its error, and echoloop_last_error() names the option.
+ */
+int echoloop_udp_bind(struct echoloop *loop,
+                      const char *addr,
+                      const struct echoloop_udp_options *options,
+                      struct echoloop_udp **out);
+
+/**
+ * Takes over a UDP socket that was bound elsewhere: by the program, its service manager, or the
+ * process before (echoloop_udp_share()). What waits in it is received as if it came now. Of the
+ * options, those of a bind (connect, reuse_address, reuse_port, device, dual_stack) do not apply.
+ * On success the descriptor is the library's: do not use or close it any more. On failure it is
+ * still the program's; it may have become non-blocking. Errors: -EBADF, -ENOTSOCK, ECHOLOOP_EINVAL
+ * for what is no UDP socket, and those of echoloop_udp_bind() for the options.
+ */
+int echoloop_udp_adopt(struct echoloop *loop,
+                       int fd,
+                       const struct echoloop_udp_options *options,
+                       struct echoloop_udp **out);
+
+/**
+ * Returns a descriptor of the same socket, close-on-exec, the program's to close: for another
+ * process to adopt. Each datagram is received by one of the two. Errors: -EMFILE.
+ */
+int echoloop_udp_share(struct echoloop_udp *udp);
+
+/**
+ * Closes a UDP socket; its handle is stale at once, and there is no event. The kernel gets what it
+ * takes at once of what waits to be sent; the rest is dropped and counted. Datagrams that are
+ * being handled stay readable as they were.
+ */
+int echoloop_udp_close(struct echoloop_udp *udp);
+
+/**
+ * Sends to peer from now on with echoloop_udp_send(), and hears from nobody else; errors of the
+ * peer, such as -ECONNREFUSED, are told as UDP_ERROR. What waits to be sent goes where it was sent
+ * to. Errors: the system's, such as -ENETUNREACH; the socket then is as it was, or not connected.
+ */
+int echoloop_udp_connect(struct echoloop_udp *udp, const struct echoloop_ip *peer);
+
+/**
+ * Hears from everybody again. The local address stays.
+ */
+int echoloop_udp_disconnect(struct echoloop_udp *udp);
+
+/**
+ * Stops reading until echoloop_udp_resume(). The kernel keeps what arrives until its buffer is
+ * full, then drops it.
+ */
+int echoloop_udp_pause(struct echoloop_udp *udp);
+
+/**
+ * Reads again after echoloop_udp_pause().
+ */
+int echoloop_udp_resume(struct echoloop_udp *udp);
+
+/**
+ * How many datagrams wait to be taken by the kernel. Negative: a status code.
+ */
+int64_t echoloop_udp_queued(struct echoloop_udp *udp);
+
+/**
+ * How many datagrams that were sent here were dropped: the queue was full, or the kernel did not
+ * take them. What is lost on the way, or dropped by the kernel on arrival, nobody knows. Negative:
+ * a status code.
+ */
+int64_t echoloop_udp_dropped(struct echoloop_udp *udp);
+
+/**
+ * Keeps a pointer of the program's own with the socket; it comes with its events, and the library
+ * never follows it.
+ */
+int echoloop_udp_set_user(struct echoloop_udp *udp, void *user);
+
+/**
+ * Writes what echoloop_udp_set_user() kept to *out; NULL until it was set.
+ */
+int echoloop_udp_user(struct echoloop_udp *udp, void **out);
+
+/**
+ * Writes the text of the address a socket is bound to to buf, with the port that the system chose,
+ * and returns its length without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice;
+ * ECHOLOOP_EINVAL if capacity does not.
+ */
+int echoloop_udp_local_addr(struct echoloop_udp *udp, char *buf, size_t capacity);
+
+/**
+ * Writes the text of the peer's address to buf, as echoloop_udp_local_addr() does. -ENOTCONN when
+ * the socket is not connected.
+ */
+int echoloop_udp_peer_addr(struct echoloop_udp *udp, char *buf, size_t capacity);
+
+/**
+ * Sends a datagram to the peer of a connected socket; len may be 0. Never blocks: it leaves at the
+ * end of the callback or batch, or sooner, and what the kernel does not take then is queued, in
+ * order. data is read before the call returns.
+ *
+ * Errors: ECHOLOOP_EQUEUEFULL when send_queue is full: the datagram is dropped and counted, and
+ * UDP_DRAINED tells when the queue is empty. -EDESTADDRREQ when the socket is not connected,
+ * -EMSGSIZE for more than 65,507 bytes over IPv4 or 65,527 over IPv6, ECHOLOOP_EINVAL for an
+ * address that the socket can't send to, ECHOLOOP_ENOMEM. What the kernel finds later is told as
+ * UDP_ERROR.
+ */
+int echoloop_udp_send(struct echoloop_udp *udp, const void *data, size_t len);
+
+/**
+ * Sends a datagram to an address, that of a datagram which came, say: `&d->from`. A connected
+ * socket may send to others too; it does not hear from them. Else as echoloop_udp_send().
+ */
+int echoloop_udp_send_to(struct echoloop_udp *udp,
+                         const struct echoloop_ip *to,
+                         const void *data,
+                         size_t len);
+
+/**
+ * Sends a datagram to an address from one of this machine's, so that an answer comes from where it
+ * was asked: echoloop_udp_send_from(udp, &d->to, &d->from, ...). Of from the port and scope do not
+ * count; where its version is 0, and for a multicast or broadcast address, the system chooses.
+ * Datagrams with an address of their own cost a system call each, save runs of one size to one
+ * address. Else as echoloop_udp_send().
+ */
+int echoloop_udp_send_from(struct echoloop_udp *udp,
+                           const struct echoloop_ip *from,
+                           const struct echoloop_ip *to,
+                           const void *data,
+                           size_t len);
+
+/**
+ * Sends data as datagrams of segment bytes each, the last one shorter, to an address. The kernel
+ * gets up to 64 of them in one piece where it can cut that itself (UDP_SEGMENT, udp(7)). Errors:
+ * those of echoloop_udp_send(), for all of them: none is queued or all are, save that after
+ * ECHOLOOP_ENOMEM the first ones may be; ECHOLOOP_EINVAL for a segment of 0.
+ */
+int echoloop_udp_send_segments(struct echoloop_udp *udp,
+                               const struct echoloop_ip *to,
+                               const void *data,
+                               size_t len,
+                               size_t segment);
+
+/**
+ * Joins a multicast group, "239.1.2.3" or "ff02::1": what is sent to it and to the socket's port
+ * arrives. Bind to the unspecified address or to the group's. iface is the interface to hear it
+ * on: its name, its number, or for IPv4 one of its addresses ("eth0", "2", "192.0.2.1"); NULL: the
+ * scope of the group ("ff02::1%eth0"), or as routed. Errors: -ENODEV without such an interface or
+ * a route, -EADDRINUSE when it is a member already, -EINVAL for an address that is no group of the
+ * socket's family.
+ */
+int echoloop_udp_join(struct echoloop_udp *udp, const char *group, const char *iface);
+
+/**
+ * Leaves what echoloop_udp_join() joined; iface is the same. Closing the socket does so too.
+ * Errors: -EADDRNOTAVAIL when it is no member.
+ */
+int echoloop_udp_leave(struct echoloop_udp *udp, const char *group, const char *iface);
+
+/**
+ * Joins a group for what one sender, source, sends to it, RFC 4607. IPv4 only; iface is an address
+ * of the interface, or NULL. Errors: those of echoloop_udp_join().
+ */
+int echoloop_udp_join_source(struct echoloop_udp *udp,
+                             const char *group,
+                             const char *source,
+                             const char *iface);
+
+/**
+ * Leaves what echoloop_udp_join_source() joined.
+ */
+int echoloop_udp_leave_source(struct echoloop_udp *udp,
+                              const char *group,
+                              const char *source,
+                              const char *iface);
+
+/**
+ * For batches: writes where the datagrams of the DATAGRAMS event that is being handled are to *out
+ * and returns how many; they are readable until the next call for events on this loop. 0, and NULL
+ * in *out, when no such event of this socket is being handled. In on_datagrams it has what the
+ * callback was given.
+ */
+int echoloop_udp_received(struct echoloop_udp *udp, const struct echoloop_datagram **out);
+
+/**
+ * Makes an address of its text: "127.0.0.1:7007", "[::1]:7007", "[fe80::1%eth0]:7007" (or %2, the
+ * number of the interface), or without a port, which then is 0: "127.0.0.1", "::1",
+ * "fe80::1%eth0". Errors: ECHOLOOP_EINVAL for anything else; a name is for echoloop_resolve().
+ */
+int echoloop_ip_parse(const char *text, struct echoloop_ip *out);
+
+/**
+ * Writes the text of an address to buf and returns its length without the end mark: with the port,
+ * "[fe80::1%2]:7007", or without one that is 0, "fe80::1%2". echoloop_ip_parse() reads it again.
+ * ECHOLOOP_ADDR_MAX bytes always suffice; ECHOLOOP_EINVAL if capacity does not, and for a version
+ * that is not 4 or 6.
+ */
+int echoloop_ip_text(const struct echoloop_ip *ip, char *buf, size_t capacity);
+
+/* == Names == */
 
 /**
  * Resolves a name on a thread of the loop, by getaddrinfo(3), so /etc/hosts counts, or by the
@@ -2450,152 +2719,109 @@ int echoloop_lookup_addr(struct echoloop_lookup *lookup, size_t index, struct ec
 int echoloop_lookup_cancel(struct echoloop_lookup *lookup);
 
 /**
- * Fills *out with where the loop's time went; out->size must be set. Unlike all other times, these
- * are nanoseconds.
- */
-int echoloop_metrics_get(struct echoloop *loop, struct echoloop_metrics *out);
-
-/**
- * Calls callback after each callback that held the loop for threshold_us or longer, with the event
- * that it served: its type, handles and status, of which a connection or timer may have ended by
- * then; user and data are NULL, len is 0. (A TICK is a TIMER there, and a REFUSED connection was
- * OPENED.) Of a batch, its last event stands for all. Replaces what was set before, and
- * slow_handler_us of the options. callback NULL, or a negative threshold: none.
- *
- * Every callback is timed for it, which costs two readings of the clock each, some 50 ns. callback
- * is called while the loop looks for the next event: calls on this loop, and on what belongs to it,
- * get ECHOLOOP_EREENTRY there, its free too; only echoloop_stop() is taken. One that never returns is
- * never told.
- */
-int echoloop_set_slow_handler(struct echoloop *loop,
-                              int64_t threshold_us,
-                              echoloop_slow_fn callback,
-                              void *user);
-
-/**
- * The loop's own descriptor, by which it nests in any other loop (GLib, Qt, libuv, libevent,
- * poll(2), another echoloop). It is readable exactly when a turn would do or tell something: input,
- * timers, posts, a stop, what was sent between turns, events that were left over. So: watch it for
- * reading, level-triggered; when it is readable, call echoloop_run_once() or echoloop_poll_batch()
- * with a timeout of 0 (now and then nothing comes of it). Nothing is to be read from it, and it must
- * not be closed.
- *
- * It is the same number for the life of the loop, until echoloop_after_fork(). The first call makes
- * the loop keep it right, which costs a system call for each deadline that becomes the first. Where
- * there is no timerfd(2) it does not tell time; echoloop_next_deadline() does. That a watched
- * descriptor was closed (WATCH_DEAD) is found in a turn, and no turn is asked for to look.
- */
-int echoloop_fd(struct echoloop *loop);
-
-/**
- * For the timeout of a loop around this one: returns 1 and writes to *out_us how many microseconds
- * from now the loop wants a turn by itself (0: now; rounded up), for a timer, a deadline of a
- * connection, or because work was left or made since the last turn. Returns 0 when it has nothing
- * planned.
- *
- * It holds until the next call on this loop, so ask last, before the wait. After a batch with events
- * it may be 0, for what follows from them. Input, posts and signals come from outside and
- * are told by echoloop_fd() alone, which, where there is timerfd(2), tells deadlines too.
- */
-int echoloop_next_deadline(struct echoloop *loop,
-                           int64_t *out_us);
-
-/**
- * Waits once until one of n descriptors is ready, at most timeout_us (0: not at all, negative: for
- * ever), and sets the readiness of each. Returns how many are ready; 0 after the timeout, and early
- * when a signal came. A descriptor that is not open counts as ready, for ECHOLOOP_INVALID. The same
- * one may be there more than once. On any thread; for many descriptors, or often, an
- * echoloop_selector does better. Errors: ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, -ENOMEM, and -EINVAL for
- * more different descriptors than RLIMIT_NOFILE allows to be open.
- */
-int echoloop_poll(struct echoloop_pollfd *fds, size_t n, int64_t timeout_us);
-
-/**
- * Waits once until one of readers can be read, one of writers written, or one of exceptional has
- * something exceptional (urgent data of TCP), at most timeout_us (0: not at all, negative: for
- * ever). Then each array holds -1 in the place of each descriptor that is not ready for what its
- * array says, and those that are ready stay: fill the arrays anew before the next call. Returns how
- * many are ready, over all arrays; 0 after the timeout, and early when a signal came.
- *
- * Negative entries are ignored, a descriptor may be in several arrays or more than once, and an
- * array of length 0 may be NULL. On any thread. Errors: -EBADF if one is not open, whatever else is
- * ready, and echoloop_last_error() says which; ECHOLOOP_ENOMEM, -ENOMEM, and -EINVAL for more different
- * descriptors than RLIMIT_NOFILE allows to be open. After an error the arrays are as they were.
- */
-int echoloop_select(int *readers,
-                    size_t n_readers,
-                    int *writers,
-                    size_t n_writers,
-                    int *exceptional,
-                    size_t n_exceptional,
-                    int64_t timeout_us);
-
-/**
- * Pipes two connections of one loop: what each receives is sent to the other, until both have
- * ended. What is unread goes first, also what the on_data in which this is called leaves. Either may
- * still be connecting; what comes for it waits.
- *
- * A side is read from only while less than the other's high_mark waits there. An end of stream is
- * carried on as a half-close, whatever half_open says; when both sides have ended and all is flushed,
- * both close, as ECHOLOOP_CLOSE_PEER_FINISHED. An abort of one side resets the other; a missed
- * deadline, a close or a failed connect closes the other in order (ECHOLOOP_CLOSE_CLOSED_HERE, or
- * _SHUT_DOWN). A reset or an error of one side resets the other, after what that side had sent
- * before.
- *
- * Of the two only OPENED, CONNECTED and CLOSED are told. Sends, shutdown_write, unread, give_away and
- * hand_over are refused with ECHOLOOP_EINVAL until echoloop_unpipe(). Errors: ECHOLOOP_EBADHANDLE,
- * also for two of different loops (echoloop_hand_over() brings them together); ECHOLOOP_ECLOSING when
- * one is closing or has finished sending; ECHOLOOP_EINVAL for a connection and itself, or one that is
- * piped already; ECHOLOOP_ENOMEM.
- */
-int echoloop_pipe(struct echoloop_conn *a,
-                  struct echoloop_conn *b);
-
-/**
- * Ends the piping of a connection and the one it is piped with; both live on, and their events are
- * told again. What was received and not sent on is offered as data; an end of stream that came
- * meanwhile is told, although it was carried to the other side. Errors: ECHOLOOP_EINVAL for one that
- * is not piped, or no longer, because one of the two is closing.
- */
-int echoloop_unpipe(struct echoloop_conn *conn);
-
-/**
- * Makes a remote, on the loop's thread; it may then be used and freed on any thread, also after
- * the loop is gone. A loop may have several. Errors: ECHOLOOP_ETOOMANY, ECHOLOOP_ENOMEM.
- */
-int echoloop_remote_new(struct echoloop *loop, struct echoloop_remote **out);
-
-/**
- * Posts a word; the loop hands it out by on_post or POSTED, exactly once, in the order of the
- * posts. Words not handed out when the loop is freed are dropped. From any thread. Errors:
- * ECHOLOOP_ECLOSED once the loop is gone, ECHOLOOP_EQUEUEFULL when post_capacity words wait,
- * ECHOLOOP_ENOMEM.
- */
-int echoloop_remote_post(struct echoloop_remote *remote, void *word);
-
-/**
- * Stops the loop as echoloop_stop() does, from any thread, also before it runs. Errors:
- * ECHOLOOP_ECLOSED once the loop is gone.
- */
-int echoloop_remote_stop(struct echoloop_remote *remote);
-
-/**
- * Ends the loop's current or next wait, with no event, from any thread. Errors: ECHOLOOP_ECLOSED
- * once the loop is gone.
- */
-int echoloop_remote_wake(struct echoloop_remote *remote);
-
-/**
- * Frees a remote, from any thread; the loop is not affected.
- */
-int echoloop_remote_free(struct echoloop_remote *remote);
-
-/**
  * Adds an address to an answer; its port and scope do not count. Errors: ECHOLOOP_EBADHANDLE save
  * on the thread of the call and until it returns, ECHOLOOP_EINVAL for a version that is not 4 or
  * 6, ECHOLOOP_ETOOMANY above 1,024 addresses, ECHOLOOP_ENOMEM.
  */
 int echoloop_answer_add(struct echoloop_answer *answer, const struct echoloop_ip *ip);
+
+/* == Signals == */
+
+/**
+ * Makes a signal an event, told by on_signal or SIGNAL on the loop's thread, where everything may
+ * be called; a burst is told once. Any loop of the process, and any number of watches, may ask for
+ * one signal: each is told, whichever thread the signal reaches. One that is blocked in all
+ * threads does not arrive.
+ *
+ * The first watch of a signal in the process installs a handler by sigaction(2), with SA_RESTART.
+ * A handler that the program had before is called too, first and as ever, in the signal handler.
+ * One that the program installs later, by sigaction(2) or signal(3), takes the place of this one:
+ * nothing is told any more, unless it calls the old one itself. The default action is gone from
+ * the first watch on, also after the last echoloop_signal_close(): the signal then does nothing,
+ * until the program sets SIG_DFL itself.
+ *
+ * Errors: ECHOLOOP_EINVAL for a number that is no signal, and for SIGKILL, SIGSTOP, SIGILL, SIGFPE
+ * and SIGSEGV; -EMFILE, -ENFILE, -ENOMEM.
+ */
+int echoloop_signal_watch(struct echoloop *loop, int number, struct echoloop_signal **out);
+
+/**
+ * Ends a watch of a signal; nothing more is told of it. The default action does not come back.
+ */
+int echoloop_signal_close(struct echoloop_signal *signal);
+
+/* == Descriptors == */
+
+/**
+ * Watches a descriptor of the program's own, such as a pipe, a device, or the socket of another
+ * library. interest is ECHOLOOP_READABLE, ECHOLOOP_WRITABLE and ECHOLOOP_PRIORITY, or'ed; errors
+ * and hang-ups are always told. That it is ready is told by the watch's own callback
+ * (echoloop_watch_set_callback()), on_watch or WATCH. user comes with its events. options may be
+ * NULL.
+ *
+ * The loop never reads, writes or changes the descriptor, not even its O_NONBLOCK. Readiness is a
+ * hint: other code may have read what was there, so the descriptor had better be non-blocking.
+ * With an error or a hang-up neither a read nor a write would block, so ECHOLOOP_READABLE and
+ * ECHOLOOP_WRITABLE are told with it, as far as they were asked for. What poll(2) calls always
+ * ready, such as a file or /dev/null, is so here: in mode LEVEL each turn, else once and after each
+ * modify.
+ *
+ * Unless owned, the descriptor stays the program's: close the watch first, then the descriptor. One
+ * that was closed all the same is told by WATCH_DEAD, soon: at its next event, or before the loop
+ * sleeps long.
+ *
+ * Errors: -EEXIST if this descriptor is watched already, -EBADF if it is not open, ECHOLOOP_EINVAL,
+ * ECHOLOOP_ETOOMANY, -ENOMEM, -ENOSPC (epoll(7), max_user_watches), -ELOOP (epoll_ctl(2)). After an
+ * error an owned descriptor is the program's again.
+ */
+int echoloop_watch_new(struct echoloop *loop,
+                       int fd,
+                       int interest,
+                       const struct echoloop_watch_options *options,
+                       void *user,
+                       struct echoloop_watch **out);
+
+/**
+ * Sets what a watch asks for, and arms it again: if the descriptor is ready for it, that is told, in
+ * every mode. With an interest of 0 an error or a hang-up is told still, once. Errors: -EBADF if
+ * the descriptor was closed, which WATCH_DEAD tells too; ECHOLOOP_EINVAL.
+ */
+int echoloop_watch_modify(struct echoloop_watch *watch,
+                          int interest);
+
+/**
+ * Ends a watch, also in its callback; nothing more is told of it. An owned descriptor is closed.
+ */
+int echoloop_watch_close(struct echoloop_watch *watch);
+
+/**
+ * Ends the watch of an owned descriptor and gives it back: returns its number, and the program is to
+ * close it. Errors: ECHOLOOP_EINVAL if it was not owned, and the watch stays; -EBADF if it was
+ * closed without the loop's knowledge, and the watch is gone.
+ */
+int echoloop_watch_release(struct echoloop_watch *watch);
+
+/**
+ * The number of the descriptor that a watch watches.
+ */
+int echoloop_watch_fd(struct echoloop_watch *watch);
+
+/**
+ * Writes the user pointer of a watch to *out.
+ */
+int echoloop_watch_user(struct echoloop_watch *watch, void **out);
+
+/**
+ * Sets the user pointer of a watch, which comes with its events from now on.
+ */
+int echoloop_watch_set_user(struct echoloop_watch *watch, void *user);
+
+/**
+ * Has a watch call callback with its user pointer, in place of on_watch; NULL takes that back. With
+ * batches its WATCH and WATCH_DEAD events are handed out as ever, and echoloop_dispatch() calls. So
+ * a library's watches live in a loop beside the program's. Errors: ECHOLOOP_ENOMEM.
+ */
+int echoloop_watch_set_callback(struct echoloop_watch *watch, echoloop_watch_fn callback);
 
 /**
  * Makes a selector: what select(2), poll(2) and epoll(7) do, for programs with a loop of their own.
@@ -2663,6 +2889,84 @@ int echoloop_selector_wake(struct echoloop_selector *selector);
  * descriptors stay open.
  */
 int echoloop_selector_free(struct echoloop_selector *selector);
+
+/**
+ * Waits once until one of n descriptors is ready, at most timeout_us (0: not at all, negative: for
+ * ever), and sets the readiness of each. Returns how many are ready; 0 after the timeout, and early
+ * when a signal came. A descriptor that is not open counts as ready, for ECHOLOOP_INVALID. The same
+ * one may be there more than once. On any thread; for many descriptors, or often, an
+ * echoloop_selector does better. Errors: ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, -ENOMEM, and -EINVAL for
+ * more different descriptors than RLIMIT_NOFILE allows to be open.
+ */
+int echoloop_poll(struct echoloop_pollfd *fds, size_t n, int64_t timeout_us);
+
+/**
+ * Waits once until one of readers can be read, one of writers written, or one of exceptional has
+ * something exceptional (urgent data of TCP), at most timeout_us (0: not at all, negative: for
+ * ever). Then each array holds -1 in the place of each descriptor that is not ready for what its
+ * array says, and those that are ready stay: fill the arrays anew before the next call. Returns how
+ * many are ready, over all arrays; 0 after the timeout, and early when a signal came.
+ *
+ * Negative entries are ignored, a descriptor may be in several arrays or more than once, and an
+ * array of length 0 may be NULL. On any thread. Errors: -EBADF if one is not open, whatever else is
+ * ready, and echoloop_last_error() says which; ECHOLOOP_ENOMEM, -ENOMEM, and -EINVAL for more different
+ * descriptors than RLIMIT_NOFILE allows to be open. After an error the arrays are as they were.
+ */
+int echoloop_select(int *readers,
+                    size_t n_readers,
+                    int *writers,
+                    size_t n_writers,
+                    int *exceptional,
+                    size_t n_exceptional,
+                    int64_t timeout_us);
+
+/* == Nesting, forking == */
+
+/**
+ * The loop's own descriptor, by which it nests in any other loop (GLib, Qt, libuv, libevent,
+ * poll(2), another echoloop). It is readable exactly when a turn would do or tell something: input,
+ * timers, posts, a stop, what was sent between turns, events that were left over. So: watch it for
+ * reading, level-triggered; when it is readable, call echoloop_run_once() or echoloop_poll_batch()
+ * with a timeout of 0 (now and then nothing comes of it). Nothing is to be read from it, and it must
+ * not be closed.
+ *
+ * It is the same number for the life of the loop, until echoloop_after_fork(). The first call makes
+ * the loop keep it right, which costs a system call for each deadline that becomes the first. Where
+ * there is no timerfd(2) it does not tell time; echoloop_next_deadline() does. That a watched
+ * descriptor was closed (WATCH_DEAD) is found in a turn, and no turn is asked for to look.
+ */
+int echoloop_fd(struct echoloop *loop);
+
+/**
+ * For the timeout of a loop around this one: returns 1 and writes to *out_us how many microseconds
+ * from now the loop wants a turn by itself (0: now; rounded up), for a timer, a deadline of a
+ * connection, or because work was left or made since the last turn. Returns 0 when it has nothing
+ * planned.
+ *
+ * It holds until the next call on this loop, so ask last, before the wait. After a batch with events
+ * it may be 0, for what follows from them. Input, posts and signals come from outside and
+ * are told by echoloop_fd() alone, which, where there is timerfd(2), tells deadlines too.
+ */
+int echoloop_next_deadline(struct echoloop *loop,
+                           int64_t *out_us);
+
+/**
+ * Makes a loop usable in the child of a fork(2); in the process that made it this does nothing.
+ * Before, every call on the loop and on what belongs to it gets ECHOLOOP_EFORKED in the child, save
+ * its free, which does not disturb the parent; a run from before the fork ends with that code.
+ *
+ * All handles stay good, remotes too: those in the child reach the child's loop. The sockets are
+ * shared, two descriptors of one connection: what arrives goes to whoever reads first. So usually
+ * the parent closes what the child serves and the child the rest. Of a connection from before the
+ * fork, close and abort in the child close only the child's descriptor. What was queued before the
+ * fork is left to the parent. Other threads may be in the middle of calls at the fork; only if one was
+ * in a callback of the log, echoloop_set_log() in the child may wait for ever.
+ *
+ * Errors: -EMFILE, -ENFILE, -ENOMEM; then the loop can only be freed.
+ */
+int echoloop_after_fork(struct echoloop *loop);
+
+/* == Servers == */
 
 /**
  * Makes a server that belongs to this thread; it owns a loop. options may be NULL. Returns NULL
@@ -2766,333 +3070,7 @@ int echoloop_server_counters_get(struct echoloop_server *server,
  */
 int echoloop_server_free(struct echoloop_server *server);
 
-/**
- * Makes a signal an event, told by on_signal or SIGNAL on the loop's thread, where everything may
- * be called; a burst is told once. Any loop of the process, and any number of watches, may ask for
- * one signal: each is told, whichever thread the signal reaches. One that is blocked in all
- * threads does not arrive.
- *
- * The first watch of a signal in the process installs a handler by sigaction(2), with SA_RESTART.
- * A handler that the program had before is called too, first and as ever, in the signal handler.
- * One that the program installs later, by sigaction(2) or signal(3), takes the place of this one:
- * nothing is told any more, unless it calls the old one itself. The default action is gone from
- * the first watch on, also after the last echoloop_signal_close(): the signal then does nothing,
- * until the program sets SIG_DFL itself.
- *
- * Errors: ECHOLOOP_EINVAL for a number that is no signal, and for SIGKILL, SIGSTOP, SIGILL, SIGFPE
- * and SIGSEGV; -EMFILE, -ENFILE, -ENOMEM.
- */
-int echoloop_signal_watch(struct echoloop *loop, int number, struct echoloop_signal **out);
-
-/**
- * Ends a watch of a signal; nothing more is told of it. The default action does not come back.
- */
-int echoloop_signal_close(struct echoloop_signal *signal);
-
-/**
- * The text of a status code, "Connection refused". Never NULL, valid for ever.
- */
-const char *echoloop_strerror(int status);
-
-/**
- * The name of a status code, "ECONNREFUSED", "ECHOLOOP_EBADHANDLE", "EAI_NONAME". Never NULL, valid
- * for ever.
- */
-const char *echoloop_errname(int status);
-
-/**
- * Makes a timer that fires delay_us from now, and then every period_us; 0: once. It never fires
- * early and does not drift; periods that were missed are skipped. user comes with its events.
- * Errors: ECHOLOOP_EINVAL for a negative time, ECHOLOOP_ETOOMANY.
- */
-int echoloop_timer_new(struct echoloop *loop,
-                       int64_t delay_us,
-                       int64_t period_us,
-                       void *user,
-                       struct echoloop_timer **out);
-
-/**
- * Moves a timer to fire delay_us from now; one with a period goes on from there. One that fires
- * once can be re-armed until its callback returns, or until the next poll.
- */
-int echoloop_timer_rearm(struct echoloop_timer *timer, int64_t delay_us);
-
-/**
- * Has a timer call callback with its user pointer, in place of on_timer; NULL takes that back. With
- * batches its TIMER event is handed out as ever, and echoloop_dispatch() calls. Errors:
- * ECHOLOOP_ENOMEM.
- */
-int echoloop_timer_set_callback(struct echoloop_timer *timer, echoloop_timer_fn callback);
-
-/**
- * Ends a timer; it does not fire any more, also when it was due already.
- */
-int echoloop_timer_cancel(struct echoloop_timer *timer);
-
-/**
- * Writes the pointer that was given with the timer to *out.
- */
-int echoloop_timer_user(struct echoloop_timer *timer, void **out);
-
-/**
- * Opens a UDP socket on addr, "127.0.0.1:7007", "[::]:7007" or "[fe80::1%eth0]:7007"; port 0 lets
- * the system choose, and echoloop_udp_local_addr() tells. options may be NULL. What arrives is
- * told by on_datagrams or DATAGRAMS. Errors: -EADDRINUSE, -EACCES, -EADDRNOTAVAIL, -EMFILE,
- * -ENODEV (an interface of the options), ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM; for an option that the
- * system refuses its error, and echoloop_last_error() names the option.
- */
-int echoloop_udp_bind(struct echoloop *loop,
-                      const char *addr,
-                      const struct echoloop_udp_options *options,
-                      struct echoloop_udp **out);
-
-/**
- * Takes over a UDP socket that was bound elsewhere: by the program, its service manager, or the
- * process before (echoloop_udp_share()). What waits in it is received as if it came now. Of the
- * options, those of a bind (connect, reuse_address, reuse_port, device, dual_stack) do not apply.
- * On success the descriptor is the library's: do not use or close it any more. On failure it is
- * still the program's; it may have become non-blocking. Errors: -EBADF, -ENOTSOCK, ECHOLOOP_EINVAL
- * for what is no UDP socket, and those of echoloop_udp_bind() for the options.
- */
-int echoloop_udp_adopt(struct echoloop *loop,
-                       int fd,
-                       const struct echoloop_udp_options *options,
-                       struct echoloop_udp **out);
-
-/**
- * Returns a descriptor of the same socket, close-on-exec, the program's to close: for another
- * process to adopt. Each datagram is received by one of the two. Errors: -EMFILE.
- */
-int echoloop_udp_share(struct echoloop_udp *udp);
-
-/**
- * Closes a UDP socket; its handle is stale at once, and there is no event. The kernel gets what it
- * takes at once of what waits to be sent; the rest is dropped and counted. Datagrams that are
- * being handled stay readable as they were.
- */
-int echoloop_udp_close(struct echoloop_udp *udp);
-
-/**
- * Sends to peer from now on with echoloop_udp_send(), and hears from nobody else; errors of the
- * peer, such as -ECONNREFUSED, are told as UDP_ERROR. What waits to be sent goes where it was sent
- * to. Errors: the system's, such as -ENETUNREACH; the socket then is as it was, or not connected.
- */
-int echoloop_udp_connect(struct echoloop_udp *udp, const struct echoloop_ip *peer);
-
-/**
- * Hears from everybody again. The local address stays.
- */
-int echoloop_udp_disconnect(struct echoloop_udp *udp);
-
-/**
- * Stops reading until echoloop_udp_resume(). The kernel keeps what arrives until its buffer is
- * full, then drops it.
- */
-int echoloop_udp_pause(struct echoloop_udp *udp);
-
-/**
- * Reads again after echoloop_udp_pause().
- */
-int echoloop_udp_resume(struct echoloop_udp *udp);
-
-/**
- * How many datagrams wait to be taken by the kernel. Negative: a status code.
- */
-int64_t echoloop_udp_queued(struct echoloop_udp *udp);
-
-/**
- * How many datagrams that were sent here were dropped: the queue was full, or the kernel did not
- * take them. What is lost on the way, or dropped by the kernel on arrival, nobody knows. Negative:
- * a status code.
- */
-int64_t echoloop_udp_dropped(struct echoloop_udp *udp);
-
-/**
- * Keeps a pointer of the program's own with the socket; it comes with its events, and the library
- * never follows it.
- */
-int echoloop_udp_set_user(struct echoloop_udp *udp, void *user);
-
-/**
- * Writes what echoloop_udp_set_user() kept to *out; NULL until it was set.
- */
-int echoloop_udp_user(struct echoloop_udp *udp, void **out);
-
-/**
- * Writes the text of the address a socket is bound to to buf, with the port that the system chose,
- * and returns its length without the end mark. ECHOLOOP_ADDR_MAX bytes always suffice;
- * ECHOLOOP_EINVAL if capacity does not.
- */
-int echoloop_udp_local_addr(struct echoloop_udp *udp, char *buf, size_t capacity);
-
-/**
- * Writes the text of the peer's address to buf, as echoloop_udp_local_addr() does. -ENOTCONN when
- * the socket is not connected.
- */
-int echoloop_udp_peer_addr(struct echoloop_udp *udp, char *buf, size_t capacity);
-
-/**
- * Joins a multicast group, "239.1.2.3" or "ff02::1": what is sent to it and to the socket's port
- * arrives. Bind to the unspecified address or to the group's. iface is the interface to hear it
- * on: its name, its number, or for IPv4 one of its addresses ("eth0", "2", "192.0.2.1"); NULL: the
- * scope of the group ("ff02::1%eth0"), or as routed. Errors: -ENODEV without such an interface or
- * a route, -EADDRINUSE when it is a member already, -EINVAL for an address that is no group of the
- * socket's family.
- */
-int echoloop_udp_join(struct echoloop_udp *udp, const char *group, const char *iface);
-
-/**
- * Leaves what echoloop_udp_join() joined; iface is the same. Closing the socket does so too.
- * Errors: -EADDRNOTAVAIL when it is no member.
- */
-int echoloop_udp_leave(struct echoloop_udp *udp, const char *group, const char *iface);
-
-/**
- * Joins a group for what one sender, source, sends to it, RFC 4607. IPv4 only; iface is an address
- * of the interface, or NULL. Errors: those of echoloop_udp_join().
- */
-int echoloop_udp_join_source(struct echoloop_udp *udp,
-                             const char *group,
-                             const char *source,
-                             const char *iface);
-
-/**
- * Leaves what echoloop_udp_join_source() joined.
- */
-int echoloop_udp_leave_source(struct echoloop_udp *udp,
-                              const char *group,
-                              const char *source,
-                              const char *iface);
-
-/**
- * Sends a datagram to the peer of a connected socket; len may be 0. Never blocks: it leaves at the
- * end of the callback or batch, or sooner, and what the kernel does not take then is queued, in
- * order. data is read before the call returns.
- *
- * Errors: ECHOLOOP_EQUEUEFULL when send_queue is full: the datagram is dropped and counted, and
- * UDP_DRAINED tells when the queue is empty. -EDESTADDRREQ when the socket is not connected,
- * -EMSGSIZE for more than 65,507 bytes over IPv4 or 65,527 over IPv6, ECHOLOOP_EINVAL for an
- * address that the socket can't send to, ECHOLOOP_ENOMEM. What the kernel finds later is told as
- * UDP_ERROR.
- */
-int echoloop_udp_send(struct echoloop_udp *udp, const void *data, size_t len);
-
-/**
- * Sends a datagram to an address, that of a datagram which came, say: `&d->from`. A connected
- * socket may send to others too; it does not hear from them. Else as echoloop_udp_send().
- */
-int echoloop_udp_send_to(struct echoloop_udp *udp,
-                         const struct echoloop_ip *to,
-                         const void *data,
-                         size_t len);
-
-/**
- * Sends a datagram to an address from one of this machine's, so that an answer comes from where it
- * was asked: echoloop_udp_send_from(udp, &d->to, &d->from, ...). Of from the port and scope do not
- * count; where its version is 0, and for a multicast or broadcast address, the system chooses.
- * Datagrams with an address of their own cost a system call each, save runs of one size to one
- * address. Else as echoloop_udp_send().
- */
-int echoloop_udp_send_from(struct echoloop_udp *udp,
-                           const struct echoloop_ip *from,
-                           const struct echoloop_ip *to,
-                           const void *data,
-                           size_t len);
-
-/**
- * Sends data as datagrams of segment bytes each, the last one shorter, to an address. The kernel
- * gets up to 64 of them in one piece where it can cut that itself (UDP_SEGMENT, udp(7)). Errors:
- * those of echoloop_udp_send(), for all of them: none is queued or all are, save that after
- * ECHOLOOP_ENOMEM the first ones may be; ECHOLOOP_EINVAL for a segment of 0.
- */
-int echoloop_udp_send_segments(struct echoloop_udp *udp,
-                               const struct echoloop_ip *to,
-                               const void *data,
-                               size_t len,
-                               size_t segment);
-
-/**
- * The version of the library that runs, "0.1.0". Compare with ECHOLOOP_VERSION, the version of
- * the header that was compiled.
- */
-const char *echoloop_version(void);
-
-/**
- * The version of the library that runs as one number that grows, 1000000 * major + 1000 * minor +
- * patch. Compare with ECHOLOOP_VERSION_NUMBER, that of the header that was compiled.
- */
-int echoloop_version_number(void);
-
-/**
- * Watches a descriptor of the program's own, such as a pipe, a device, or the socket of another
- * library. interest is ECHOLOOP_READABLE, ECHOLOOP_WRITABLE and ECHOLOOP_PRIORITY, or'ed; errors
- * and hang-ups are always told. That it is ready is told by the watch's own callback
- * (echoloop_watch_set_callback()), on_watch or WATCH. user comes with its events. options may be
- * NULL.
- *
- * The loop never reads, writes or changes the descriptor, not even its O_NONBLOCK. Readiness is a
- * hint: other code may have read what was there, so the descriptor had better be non-blocking.
- * With an error or a hang-up neither a read nor a write would block, so ECHOLOOP_READABLE and
- * ECHOLOOP_WRITABLE are told with it, as far as they were asked for. What poll(2) calls always
- * ready, such as a file or /dev/null, is so here: in mode LEVEL each turn, else once and after each
- * modify.
- *
- * Unless owned, the descriptor stays the program's: close the watch first, then the descriptor. One
- * that was closed all the same is told by WATCH_DEAD, soon: at its next event, or before the loop
- * sleeps long.
- *
- * Errors: -EEXIST if this descriptor is watched already, -EBADF if it is not open, ECHOLOOP_EINVAL,
- * ECHOLOOP_ETOOMANY, -ENOMEM, -ENOSPC (epoll(7), max_user_watches), -ELOOP (epoll_ctl(2)). After an
- * error an owned descriptor is the program's again.
- */
-int echoloop_watch_new(struct echoloop *loop,
-                       int fd,
-                       int interest,
-                       const struct echoloop_watch_options *options,
-                       void *user,
-                       struct echoloop_watch **out);
-
-/**
- * Sets what a watch asks for, and arms it again: if the descriptor is ready for it, that is told, in
- * every mode. With an interest of 0 an error or a hang-up is told still, once. Errors: -EBADF if
- * the descriptor was closed, which WATCH_DEAD tells too; ECHOLOOP_EINVAL.
- */
-int echoloop_watch_modify(struct echoloop_watch *watch,
-                          int interest);
-
-/**
- * Ends a watch, also in its callback; nothing more is told of it. An owned descriptor is closed.
- */
-int echoloop_watch_close(struct echoloop_watch *watch);
-
-/**
- * Ends the watch of an owned descriptor and gives it back: returns its number, and the program is to
- * close it. Errors: ECHOLOOP_EINVAL if it was not owned, and the watch stays; -EBADF if it was
- * closed without the loop's knowledge, and the watch is gone.
- */
-int echoloop_watch_release(struct echoloop_watch *watch);
-
-/**
- * The number of the descriptor that a watch watches.
- */
-int echoloop_watch_fd(struct echoloop_watch *watch);
-
-/**
- * Writes the user pointer of a watch to *out.
- */
-int echoloop_watch_user(struct echoloop_watch *watch, void **out);
-
-/**
- * Sets the user pointer of a watch, which comes with its events from now on.
- */
-int echoloop_watch_set_user(struct echoloop_watch *watch, void *user);
-
-/**
- * Has a watch call callback with its user pointer, in place of on_watch; NULL takes that back. With
- * batches its WATCH and WATCH_DEAD events are handed out as ever, and echoloop_dispatch() calls. So
- * a library's watches live in a loop beside the program's. Errors: ECHOLOOP_ENOMEM.
- */
-int echoloop_watch_set_callback(struct echoloop_watch *watch, echoloop_watch_fn callback);
+/* == Workers: one server on several threads == */
 
 /**
  * Makes workers, which are one server on several threads; options may be NULL. They have settings
@@ -3235,6 +3213,136 @@ int echoloop_workers_loop_counters_get(struct echoloop_workers *workers,
 int echoloop_workers_remote(struct echoloop_workers *workers,
                             size_t worker,
                             struct echoloop_remote **out);
+
+/* == Log, counters, times == */
+
+/**
+ * Has every line of log up to level (ECHOLOOP_LOG_ERROR to ECHOLOOP_LOG_TRACE) told to callback:
+ * target says where it comes from, such as "echoloop_core::conn::accept" or "panic"; text has no line
+ * feed at its end and is cut at 1,023 bytes. Both are readable until the callback returns. Replaces
+ * what was set before, for the whole process; callback NULL, or ECHOLOOP_LOG_OFF: no log, which is how
+ * it begins. May be called at any time, on any thread.
+ *
+ * callback is called on any thread, on several at a time, and in the middle of calls: it must not call
+ * back into echoloop, save for texts and versions. If it does, this function, and calls on the loop
+ * in the middle of whose call it was called, get ECHOLOOP_EREENTRY, and lines that come of it are
+ * dropped. Once this has returned, the callback before is called no more: it waits for calls under
+ * way, so the caller must not hold what that callback waits for.
+ *
+ * A bug in echoloop (ECHOLOOP_EPANIC) is told here with what is known of it; the library itself prints
+ * nothing. Errors: ECHOLOOP_EINVAL for a level that there is not.
+ */
+int echoloop_set_log(int level,
+                     echoloop_log_fn callback,
+                     void *user);
+
+/**
+ * Writes all that is open in the loop to buf, a line each (slot and generation of the handle,
+ * addresses, state, bytes queued and unread, deadlines), then what waits to be handed out, counters
+ * and times: text for people, whose form may change with any version. It takes some microseconds for
+ * each object, and changes nothing.
+ *
+ * As snprintf(3): returns the length of the whole text without its end mark, writes as much as fits,
+ * always with an end mark, and with a capacity of 0 nothing (buf may be NULL then). The text of the
+ * next call may be longer, also in the same callback.
+ */
+int echoloop_dump(struct echoloop *loop,
+                  char *buf,
+                  size_t capacity);
+
+/**
+ * Fills *out with where the loop's time went; out->size must be set. Unlike all other times, these
+ * are nanoseconds.
+ */
+int echoloop_metrics_get(struct echoloop *loop, struct echoloop_metrics *out);
+
+/**
+ * Calls callback after each callback that held the loop for threshold_us or longer, with the event
+ * that it served: its type, handles and status, of which a connection or timer may have ended by
+ * then; user and data are NULL, len is 0. (A TICK is a TIMER there, and a REFUSED connection was
+ * OPENED.) Of a batch, its last event stands for all. Replaces what was set before, and
+ * slow_handler_us of the options. callback NULL, or a negative threshold: none.
+ *
+ * Every callback is timed for it, which costs two readings of the clock each, some 50 ns. callback
+ * is called while the loop looks for the next event: calls on this loop, and on what belongs to it,
+ * get ECHOLOOP_EREENTRY there, its free too; only echoloop_stop() is taken. One that never returns is
+ * never told.
+ */
+int echoloop_set_slow_handler(struct echoloop *loop,
+                              int64_t threshold_us,
+                              echoloop_slow_fn callback,
+                              void *user);
+
+/* == Errors and texts == */
+
+/**
+ * The full text of this thread's last failure: operation, address, text, name. Empty when nothing
+ * has failed yet. The buffer belongs to the thread: valid until the thread ends, overwritten by
+ * the next failure.
+ */
+const char *echoloop_last_error(void);
+
+/**
+ * The status code of this thread's last failure; 0 when nothing has failed yet. For functions
+ * that return a pointer.
+ */
+int echoloop_last_status(void);
+
+/**
+ * The text of a close reason (the status of CLOSED, the reason of on_close), "peer finished".
+ * Never NULL, valid for ever.
+ */
+const char *echoloop_close_reason(int reason);
+
+/**
+ * The text of a status code, "Connection refused". Never NULL, valid for ever.
+ */
+const char *echoloop_strerror(int status);
+
+/**
+ * The name of a status code, "ECONNREFUSED", "ECHOLOOP_EBADHANDLE", "EAI_NONAME". Never NULL, valid
+ * for ever.
+ */
+const char *echoloop_errname(int status);
+
+/* == Versions == */
+
+/**
+ * The version of the library that runs, "0.1.0". Compare with ECHOLOOP_VERSION, the version of
+ * the header that was compiled.
+ */
+const char *echoloop_version(void);
+
+/**
+ * The version of the library that runs as one number that grows, 1000000 * major + 1000 * minor +
+ * patch. Compare with ECHOLOOP_VERSION_NUMBER, that of the header that was compiled.
+ */
+int echoloop_version_number(void);
+
+/**
+ * Whether the library has a feature, on the system that it runs on: 1 or 0. A name that it does not
+ * know, or NULL, is 0. From any thread.
+ *
+ * - "unix": Unix sockets, unix(7)
+ * - "unix-abstract": those without a file, "unix:@name" (Linux)
+ * - "ipv6": sockets of IPv6 can be made
+ * - "udp": UDP sockets
+ * - "udp-gso": the kernel cuts what is sent into datagrams: UDP_SEGMENT, udp(7)
+ * - "udp-gro": the kernel joins datagrams of one sender: UDP_GRO, udp(7)
+ * - "workers": one server on several threads
+ * - "reuse-port": the kernel spreads connections over workers: SO_REUSEPORT, socket(7)
+ * - "watches": events of descriptors
+ * - "signals": signals as events
+ * - "resolver": names are resolved
+ * - "fine-timers": timers finer than a millisecond (Linux)
+ * - "tcp-fast-open": fast_open: TCP_FASTOPEN, tcp(7); the administrator may have it switched off
+ * - "defer-accept": defer_accept_us: TCP_DEFER_ACCEPT, tcp(7)
+ * - "notsent-lowat": notsent_lowat: TCP_NOTSENT_LOWAT, tcp(7)
+ * - "pacing": pacing_rate: SO_MAX_PACING_RATE, socket(7)
+ * - "device": device: SO_BINDTODEVICE, socket(7)
+ * - "log": echoloop_set_log()
+ */
+int echoloop_has(const char *feature);
 
 #ifdef __cplusplus
 }  // extern "C"

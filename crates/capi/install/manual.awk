@@ -3,8 +3,8 @@
 #     awk -v version=0.1.0 -f manual.awk include/echoloop.h >echoloop.3
 #
 # The comment at the top of the header becomes its sections: a line of capitals is a heading, what is indented stays as
-# it is, the rest is filled. Each function follows with what its comment says. The rule: no text that the header lacks,
-# save the frame of every manual page.
+# it is, the rest is filled. Each function follows with what its comment says, under the heading of its group. The rule:
+# no text that the header lacks, save the frame of every manual page.
 
 # Text as roff reads it: no character of it means anything.
 function escaped(text) {
@@ -93,6 +93,8 @@ inside {
     if (headed) manual_line(line)
     next
 }
+
+/^\/\* == .* == \*\/$/ { print ".SS " escaped(substr($0, 7, length - 12)); next }
 
 # A comment belongs to the declaration that follows it; only functions of the library have a bracket after a name.
 /^\/\*\*$/ { comment = ""; prototype = ""; commenting = 1; next }

@@ -21,7 +21,15 @@ manual {
     next
 }
 
-!adapter { print; next }
+# A heading begins a group of functions, which ends before the next one, the last one on the empty line before the end
+# of C++'s linkage. So a line is printed when the next one is known.
+!adapter && /^\/\* == .* == \*\/$/ {
+    $0 = (grouped ? "/** @} */ " : "") "/** @name " substr($0, 7, length - 12) " */ /** @{ */"
+    grouped = 1
+}
+!adapter && grouped && /^#ifdef __cplusplus$/ { held = "/** @} */"; grouped = 0 }
+!adapter { if (holding) print held; held = $0; holding = 1; next }
+END { if (holding) print held }
 
 # In an adapter: a comment, and what it is about. That ends with the bracket of a struct, before the body of a function,
 # or with a semicolon. Members of a struct have comments of one star.

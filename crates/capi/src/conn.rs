@@ -16,7 +16,7 @@ use crate::registry::find_mine;
 /// Sends len bytes: all are taken, in order, or none. Never blocks; what the kernel does not take
 /// is queued. Small sends of one callback or batch leave together at its end, large ones at once.
 /// data is read before the call returns. Errors: ECHOLOOP_EQUEUEFULL while more than send_cap
-/// waits (try again after DRAINED), ECHOLOOP_ECLOSING after close, abort, shutdown_write or the
+/// waits (send again after DRAINED, or leave the bytes that ask for it unread), ECHOLOOP_ECLOSING after close, abort, shutdown_write or the
 /// connection's death, ECHOLOOP_ENOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn echoloop_conn_send(

@@ -25,7 +25,7 @@ pub const ECHOLOOP_EVENT_CONNECTED: u32 = 2;
 pub const ECHOLOOP_EVENT_DATA: u32 = 3;
 /// More than the high mark waits to be sent; reading from conn is paused, unless no_auto_pause.
 pub const ECHOLOOP_EVENT_CONGESTED: u32 = 4;
-/// After CONGESTED: no more than the low mark waits.
+/// After CONGESTED: no more than the low mark waits. What is unread is offered again next.
 pub const ECHOLOOP_EVENT_DRAINED: u32 = 5;
 /// The peer has finished sending. Unless half_open, what is queued is now flushed and conn closes;
 /// until the next call for events it still takes sends. Always the last event of its batch.
@@ -53,7 +53,7 @@ pub const ECHOLOOP_EVENT_TICK: u32 = 13;
 /// It has no other events; its handle only answers for the peer's address, until the next call for
 /// events. Always the last event of its batch.
 pub const ECHOLOOP_EVENT_REFUSED: u32 = 14;
-/// Something went wrong that is no single connection's: status. The loop goes on.
+/// Kept for what goes wrong that is no single connection's: status. No version makes it yet.
 pub const ECHOLOOP_EVENT_ERROR: u32 = 15;
 /// conn was made elsewhere and is this loop's now: it was adopted, or handed over by another loop.
 pub const ECHOLOOP_EVENT_ADOPTED: u32 = 16;

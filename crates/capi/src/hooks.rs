@@ -31,8 +31,10 @@ pub struct echoloop_hooks {
         ),
     >,
     /// Bytes arrived. data is readable until the callback returns. Returns how many bytes it used;
-    /// the rest is offered again, together with what arrives next. More than len counts as len, and
-    /// is told to on_error. NULL: all bytes are dropped.
+    /// the rest is offered again, together with what arrives next, and also without that after
+    /// on_drained and after echoloop_conn_resume(): so bytes whose answer was refused with
+    /// ECHOLOOP_EQUEUEFULL are simply not used yet. More than len counts as len, and is told to
+    /// on_error. NULL: all bytes are dropped.
     pub on_data: Option<
         unsafe extern "C-unwind" fn(
             user: *mut c_void,
@@ -45,7 +47,7 @@ pub struct echoloop_hooks {
     /// no_auto_pause. Who sends unasked should stop until on_drained.
     pub on_congested:
         Option<unsafe extern "C-unwind" fn(user: *mut c_void, conn: *mut echoloop_conn)>,
-    /// After on_congested: no more than the low mark waits.
+    /// After on_congested: no more than the low mark waits. What is unread is offered again next.
     pub on_drained:
         Option<unsafe extern "C-unwind" fn(user: *mut c_void, conn: *mut echoloop_conn)>,
     /// The peer has finished sending: the last chance to send it something before the connection

@@ -14,64 +14,102 @@
     reason = "the header's manual page is the contract of all"
 )]
 
+// Types, numbers, and what is not the header's.
+
 mod addr;
-mod adopt;
-mod batch;
 mod bug;
 mod callbacks;
-mod close;
-mod conn;
-mod conn_facts;
-mod conn_setters;
 mod convert;
-mod counters;
-mod datagram;
-mod detail;
-mod dump;
 mod event;
-mod event_loop;
-mod features;
-mod fork;
 mod guard;
 mod handle;
 mod held;
 mod hooks;
-mod inherited;
-mod ip;
-mod listener;
-mod log;
-mod lookup;
-mod metrics;
-mod nested;
-mod once;
 mod options;
 mod own;
-mod pipe;
 mod pointer;
 mod registry;
-mod remote;
 mod reserve;
-mod resolver;
-mod run;
-mod selector;
-mod server;
 mod server_options;
-mod signal;
-mod status;
 mod table;
 mod take;
 mod text;
 mod thread;
-mod timer;
-mod udp;
-mod udp_group;
 mod udp_options;
-mod udp_send;
-mod version;
-mod watch;
 mod worker;
+
+// Functions, in the order that the header has them; `tests/header/groups.rs` has its headings.
+
+mod event_loop;
+
+mod run;
+
+mod batch;
+
+mod listener;
+
+mod conn;
+
+mod conn_setters;
+
+mod conn_facts;
+
+mod pipe;
+
+mod adopt;
+
+mod inherited;
+
+mod timer;
+
+mod remote;
+
+mod udp;
+
+mod udp_send;
+
+mod udp_group;
+
+mod datagram;
+
+mod ip;
+
+mod lookup;
+
+mod resolver;
+
+mod signal;
+
+mod watch;
+
+mod selector;
+
+mod once;
+
+mod nested;
+
+mod fork;
+
+mod server;
+
 mod workers;
+
 mod workers_ask;
+
+mod log;
+
+mod counters;
+mod dump;
+mod metrics;
+
+mod detail;
+
+mod close;
+mod status;
+
+mod version;
+
+mod features;
 
 pub use addr::ECHOLOOP_ADDR_MAX;
 pub use adopt::*;

@@ -10,6 +10,7 @@ mod util;
 mod abi;
 mod chapter;
 mod dialects;
+mod groups;
 mod numbers;
 mod reference;
 
@@ -27,7 +28,7 @@ fn generated() -> &'static str {
         let bindings = cbindgen::generate_with_config(crate_dir(), config).unwrap();
         let mut text = Vec::new();
         bindings.write(&mut text);
-        String::from_utf8(text).unwrap()
+        groups::with_headings(&String::from_utf8(text).unwrap())
     })
 }
 
