@@ -18,11 +18,8 @@ static int handle(echoloop_server *server, const echoloop_event *event)
     case ECHOLOOP_EVENT_DATA:
         if (echoloop_conn_send(event->conn, event->data, event->len) != ECHOLOOP_EQUEUEFULL)
             return 0;
-        echoloop_conn_pause(event->conn); /* Have it offered again when the peer has read. */
+        /* It is offered again when the peer has read. */
         return echoloop_conn_unread(event->conn, event->data, event->len);
-    case ECHOLOOP_EVENT_DRAINED:
-        echoloop_conn_resume(event->conn);
-        return 0;
     case ECHOLOOP_EVENT_SIGNAL:
         return echoloop_server_drain(server); /* The first drains, the second cuts. */
     case ECHOLOOP_EVENT_ACCEPT_PAUSED:

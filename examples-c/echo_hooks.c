@@ -15,17 +15,9 @@
 static size_t on_data(void *user, echoloop_conn *conn, const uint8_t *data, size_t len)
 {
     (void)user;
-    if (echoloop_conn_send(conn, data, len) == ECHOLOOP_EQUEUEFULL) {
-        echoloop_conn_pause(conn); /* Not taken: have it offered again when the peer has read. */
-        return 0;
-    }
+    if (echoloop_conn_send(conn, data, len) == ECHOLOOP_EQUEUEFULL)
+        return 0; /* Not taken: it is offered again when the peer has read. */
     return len;
-}
-
-static void on_drained(void *user, echoloop_conn *conn)
-{
-    (void)user;
-    echoloop_conn_resume(conn);
 }
 
 static void on_error(void *user, int status, const char *text)
@@ -54,7 +46,6 @@ int main(int argc, char **argv)
     char where[ECHOLOOP_ADDR_MAX];
     int ran = -1;
     hooks.on_data = on_data;
-    hooks.on_drained = on_drained;
     hooks.on_error = on_error;
     hooks.on_signal = on_signal;
     conn.idle_timeout_us = argc > 2 ? (int64_t)(atof(argv[2]) * 1e6) : 0;

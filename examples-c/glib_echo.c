@@ -24,18 +24,10 @@ static size_t on_data(void *user, echoloop_conn *conn, const uint8_t *data, size
 {
     struct server *server = user;
 
-    if (echoloop_conn_send(conn, data, len) == ECHOLOOP_EQUEUEFULL) {
-        echoloop_conn_pause(conn); /* Not taken: have it offered again when the peer has read. */
-        return 0;
-    }
+    if (echoloop_conn_send(conn, data, len) == ECHOLOOP_EQUEUEFULL)
+        return 0; /* Not taken: it is offered again when the peer has read. */
     server->bytes += len;
     return len;
-}
-
-static void on_drained(void *user, echoloop_conn *conn)
-{
-    (void)user;
-    echoloop_conn_resume(conn);
 }
 
 /* Also when a turn of the loop fails, which ends its source. */
@@ -78,7 +70,6 @@ int main(int argc, char **argv)
     GSource *source = NULL;
 
     hooks.on_data = on_data;
-    hooks.on_drained = on_drained;
     hooks.on_error = on_error;
     if (loop == NULL || echoloop_listen(loop, addr, NULL, &listener) < 0
         || echoloop_listener_addr(listener, where, sizeof where) < 0

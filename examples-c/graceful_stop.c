@@ -16,17 +16,7 @@
 static size_t on_data(void *user, echoloop_conn *conn, const uint8_t *data, size_t len)
 {
     (void)user;
-    if (echoloop_conn_send(conn, data, len) == ECHOLOOP_EQUEUEFULL) {
-        echoloop_conn_pause(conn);
-        return 0;
-    }
-    return len;
-}
-
-static void on_drained(void *user, echoloop_conn *conn)
-{
-    (void)user;
-    echoloop_conn_resume(conn);
+    return echoloop_conn_send(conn, data, len) == ECHOLOOP_EQUEUEFULL ? 0 : len;
 }
 
 /* An ordinary callback, not a signal handler: anything may be called. */
@@ -59,7 +49,6 @@ int main(int argc, char **argv)
     int ran = -1;
     options.drain_grace_us = ECHOLOOP_SECONDS(10);
     hooks.on_data = on_data;
-    hooks.on_drained = on_drained;
     hooks.on_signal = on_signal;
     server = echoloop_server_new(&options);
     loop = echoloop_server_loop(server);

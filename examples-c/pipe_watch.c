@@ -66,6 +66,7 @@ int main(int argc, char **argv)
         close(ends[0]);
         close(ends[1]);
         execvp(argv[1], argv + 1);
+        perror(argv[1]);
         _exit(127);
     }
     close(ends[1]);

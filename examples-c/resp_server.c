@@ -4,7 +4,8 @@
  *     make && build/resp_server 127.0.0.1:7379
  *     redis-benchmark -p 7379 -t ping,set,get -P 16 -c 50 -n 200000
  *
- * on_data uses whole commands only: what it leaves is offered again with what comes next.
+ * on_data uses whole commands only: what it leaves is offered again with what comes next, and a command
+ * whose answer has no room in the queue when the peer has read.
  */
 #include <echoloop.h>
 
@@ -38,19 +39,11 @@ static size_t on_data(void *loop, echoloop_conn *conn, const uint8_t *data, size
     (void)loop;
     while ((n = resp_command(&in, words)) > 0 && answer(conn, words, n) != ECHOLOOP_EQUEUEFULL)
         used = len - in.len;
-    if (n > 0)
-        echoloop_conn_pause(conn); /* The rest is offered again when the peer has read. */
     if (n == RESP_WRONG) {
         echoloop_conn_send(conn, "-ERR Protocol error\r\n", 21);
         echoloop_conn_close(conn);
     }
     return used;
-}
-
-static void on_drained(void *loop, echoloop_conn *conn)
-{
-    (void)loop;
-    echoloop_conn_resume(conn);
 }
 
 static void on_signal(void *loop, echoloop_signal *signal, int number)
@@ -68,7 +61,6 @@ int main(int argc, char **argv)
     char where[ECHOLOOP_ADDR_MAX];
     int ran = -1;
     hooks.on_data = on_data;
-    hooks.on_drained = on_drained;
     hooks.on_signal = on_signal;
     if (echoloop_listen(loop, argc > 1 ? argv[1] : "127.0.0.1:7379", NULL, &listener) == 0
         && echoloop_listener_addr(listener, where, sizeof where) > 0
