@@ -130,7 +130,7 @@ impl Running {
     }
 
     pub(crate) fn stop(mut self) -> (Report, ServerCounters) {
-        self.remote.stop().unwrap();
+        let _ = self.remote.stop(); // Its drain may have ended already.
         self.thread.take().unwrap().join().unwrap()
     }
 }
