@@ -255,6 +255,8 @@ fn command(name: &str, args: &[&str], watched: bool) -> Command {
         Some(valgrind) => {
             let mut command = Command::new(valgrind);
             command.args(["--quiet", "--error-exitcode=99", "--leak-check=full"]);
+            // What is possibly lost is the stack of a resolver's thread that is about to end.
+            command.arg("--errors-for-leak-kinds=definite");
             command.arg(program);
             command
         }
