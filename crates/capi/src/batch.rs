@@ -1,11 +1,10 @@
 //! Receiving by batches: one crossing of the language border for many events.
 //!
-//! The rule: what a batch hands out is good until the next call for events. Small reads are copied
-//! to the batch's memory, since the next read overwrites them; a large one stays where it is and
+//! The rule: what a batch hands out is good until the next call for events. Nearly all data is read
+//! right into the batch's memory, which is the core's; a large read that is not stays where it is and
 //! ends the batch. So do the events whose objects the core lets go with the next event.
 
 use std::ffi::c_int;
-use std::ptr;
 
 use echoloop_core::{ConnId, Event, EventLoop, Kind};
 use echoloop_server::{Server, ServerEvent};
@@ -16,25 +15,13 @@ use crate::guard::occupy;
 use crate::handle::raw;
 use crate::options::timeout;
 use crate::registry::{self, LoopCell};
-use crate::take::take;
+use crate::take::{Taken, take};
 use crate::{
-    ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, ECHOLOOP_ENOMEM, ECHOLOOP_ENULL, ECHOLOOP_EVENT_CLOSED,
+    ECHOLOOP_ECLOSED, ECHOLOOP_EINVAL, ECHOLOOP_ENULL, ECHOLOOP_EVENT_CLOSED,
     ECHOLOOP_EVENT_CONNECTED, ECHOLOOP_EVENT_DATA, ECHOLOOP_EVENT_DATAGRAMS,
     ECHOLOOP_EVENT_END_OF_STREAM, ECHOLOOP_EVENT_REFUSED, ECHOLOOP_EVENT_RESOLVED,
     ECHOLOOP_EVENT_STOP, ECHOLOOP_EVENT_TIMER, ECHOLOOP_EVENT_WATCH_DEAD, echoloop, echoloop_event,
 };
-
-/// Reads up to this size are copied.
-const SMALL: usize = 32 << 10;
-/// Memory for the small reads of one batch.
-const ARENA: usize = 512 << 10;
-
-/// The memory of a loop's batches; nothing until the first.
-#[derive(Default)]
-pub(crate) struct Batch {
-    arena: Vec<u8>,
-    used: usize,
-}
 
 /// Waits until something happens, at most timeout_us (0: not at all, negative: for ever), and
 /// fills events. Returns how many there are; 0 after the timeout, and early when a signal came or
@@ -66,12 +53,9 @@ pub unsafe extern "C" fn echoloop_poll_batch(
             ));
         }
         let capacity = capacity.min(c_int::MAX as usize);
-        let mut batch = cell.batch.borrow_mut();
-        batch.begin()?;
         let mut server = cell.server.borrow_mut();
         let mut filling = Filling {
             cell,
-            batch: &mut batch,
             events,
             capacity,
             n: 0,
@@ -94,19 +78,8 @@ pub unsafe extern "C" fn echoloop_poll_batch(
     }))
 }
 
-impl Batch {
-    fn begin(&mut self) -> Result<(), Refused> {
-        self.used = 0;
-        if self.arena.capacity() < ARENA && self.arena.try_reserve_exact(ARENA).is_err() {
-            return Err(Refused::new("poll batch", ECHOLOOP_ENOMEM));
-        }
-        Ok(())
-    }
-}
-
 struct Filling<'a> {
     cell: &'a LoopCell,
-    batch: &'a mut Batch,
     events: *mut echoloop_event,
     capacity: usize,
     n: usize,
@@ -114,10 +87,20 @@ struct Filling<'a> {
 
 impl Filling<'_> {
     fn fill(&mut self, server: &mut Server) {
+        server.event_loop().begin_batch();
         if self.cell.stop.take() {
             return self.push(echoloop_event::new(ECHOLOOP_EVENT_STOP));
         }
-        while self.n < self.capacity && self.batch.used + SMALL <= ARENA {
+        while self.n < self.capacity {
+            let el = server.event_loop();
+            if let Some((conn, user, data)) = el.next_data_of_batch() {
+                let (data, len) = (data.as_ptr(), data.len());
+                self.push_data(conn, user, Taken { data, len });
+                continue;
+            }
+            if !el.batch_goes_on() {
+                return;
+            }
             let Some(event) = server.next_event() else {
                 return;
             };
@@ -128,30 +111,28 @@ impl Filling<'_> {
     }
 
     /// Adds one event; true if it must be the last of its batch.
-    #[inline]
+    #[inline(never)]
     fn add(&mut self, el: &mut EventLoop, event: ServerEvent) -> bool {
         let ServerEvent::Loop(Event::Data { conn }) = event else {
             return self.add_other(el, event);
         };
         let user = el.conn(conn).map_or(0, |view| view.user_data());
+        if let Some(data) = el.take_for_batch() {
+            let (data, len) = (data.as_ptr(), data.len());
+            self.push_data(conn, user, Taken { data, len });
+            return false;
+        }
         let taken = take(self.cell, el, conn);
+        self.push_data(conn, user, taken);
+        true
+    }
+
+    #[inline(always)]
+    fn push_data(&mut self, conn: ConnId, user: u64, taken: Taken) {
         let mut event = echoloop_event::of_conn(ECHOLOOP_EVENT_DATA, conn, user);
         event.len = taken.len;
         event.data = taken.data;
-        let small = taken.len <= SMALL;
-        if small {
-            // SAFETY: `taken` is readable until the next event (see `take`). The arena has ARENA
-            // bytes, of which `fill` has left SMALL; C only reads parts handed out before, and
-            // only through pointers made like this one, as no slice of the arena is ever made.
-            unsafe {
-                let copy = self.batch.arena.as_mut_ptr().add(self.batch.used);
-                ptr::copy_nonoverlapping(taken.data, copy, taken.len);
-                event.data = copy;
-            }
-            self.batch.used += taken.len;
-        }
         self.push(event);
-        !small
     }
 
     fn add_other(&mut self, el: &mut EventLoop, event: ServerEvent) -> bool {

@@ -37,6 +37,24 @@ pub unsafe extern "C" fn echoloop_conn_send(
         }
     }
     // SAFETY: the caller's.
+    unsafe { send_of_batch(conn, data, len) }
+}
+
+/// The short way of what a batch has handed out, apart from the other one, which would pay for it.
+///
+/// # Safety
+///
+/// As [`echoloop_conn_send`].
+#[inline(never)]
+unsafe fn send_of_batch(conn: *mut echoloop_conn, data: *const c_void, len: usize) -> c_int {
+    let id = ConnId::from_raw(raw(conn));
+    if let Some(cell) = find_mine(raw(conn))
+        && let Ok(mut server) = cell.server.try_borrow_mut()
+        && server.event_loop().send_of_batch(id, data.addr(), len)
+    {
+        return 0;
+    }
+    // SAFETY: the caller's.
     unsafe { send_unusual(conn, data, len) }
 }
 

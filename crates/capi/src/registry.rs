@@ -19,7 +19,6 @@ use echoloop_server::Server;
 
 use self::ending::accept_free;
 use crate::adopt::Given;
-use crate::batch::Batch;
 use crate::datagram::Lent;
 use crate::detail::Refused;
 use crate::held::{HeldRemote, Patience, try_lock};
@@ -58,7 +57,6 @@ pub(crate) struct LoopCell {
     pub(crate) free_at_end: Cell<bool>,
     /// Bytes that were put back, copied out to be handed to C again.
     pub(crate) copy: RefCell<Vec<u8>>,
-    pub(crate) batch: RefCell<Batch>,
     /// The datagrams that are lent to C.
     pub(crate) datagrams: RefCell<Lent>,
     /// What timers, watches and lookups have of their own.
@@ -298,7 +296,6 @@ fn take_in(mut server: Server, kind: Kind, of_workers: bool) -> u64 {
         stop: Cell::new(false),
         free_at_end: Cell::new(false),
         copy: RefCell::default(),
-        batch: RefCell::default(),
         datagrams: RefCell::default(),
         own: RefCell::default(),
         given: RefCell::default(),

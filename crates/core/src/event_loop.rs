@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::conn::accept::Listener;
-use crate::conn::gather::Parked;
+use crate::conn::batch::Lent;
 use crate::conn::memory::Pool;
+use crate::conn::park::Parked;
 use crate::conn::pipe::PipeEnd;
 use crate::conn::race::Attempt;
 use crate::conn::rate::Bucket;
@@ -108,9 +109,11 @@ pub struct EventLoop<S: System = Os> {
     /// The part of the shared buffer that comes before it, when that is all there is.
     pub(crate) gathered_here: std::ops::Range<usize>,
     pub(crate) gatherer: u32,
-    /// Those that gathered before in this handler, and their bytes.
+    /// Those that have sent in this handler and are not the gatherer, and bytes of theirs.
     pub(crate) parked: Vec<Parked>,
     pub(crate) parked_bytes: Vec<u8>,
+    /// What a batch has handed out.
+    pub(crate) lent: Lent,
     /// Connections whose queue has grown since the last flush.
     pub(crate) dirty: Vec<u32>,
     /// Connections that the budget holds back from reading.
@@ -235,6 +238,7 @@ impl<S: System> EventLoop<S> {
             gatherer: NOBODY,
             parked: Vec::new(),
             parked_bytes: Vec::new(),
+            lent: Lent::default(),
             dirty,
             starved: Vec::new(),
             accepting: VecDeque::new(),

@@ -4,14 +4,14 @@
 //! The rule: what is gathered for a connection comes before anything that is sent on it later, and
 //! after anything that is in its queue; so only a connection without a queue gathers, and whoever
 //! takes another way spills first. One connection at a time is the gatherer, and its bytes never
-//! see a queue; when another takes over, in a broadcast or a batch, they are parked.
+//! see a queue; when another takes over, in a broadcast or a batch, they are parked (`park`).
 
 use std::io::IoSlice;
 use std::ops::Range;
 
 use rustix::io::Errno;
 
-use crate::conn::Flags;
+use crate::conn::park::PARKED_MAX;
 use crate::conn::send::{DIRECT, refused};
 use crate::event_loop::EventLoop;
 use crate::sys::System;
@@ -20,15 +20,6 @@ use crate::{CloseReason, ConnId, Error, ErrorKind};
 
 /// The most that is gathered for one connection; what goes beyond takes the way of large sends.
 const GATHERED_MAX: usize = 64 << 10;
-/// Parked bytes from which on nobody is parked any more.
-const PARKED_MAX: usize = 256 << 10;
-
-/// Small sends of a connection that is no longer the gatherer.
-pub(crate) struct Parked {
-    slot: u32,
-    /// Where its bytes end, which begin where those of the one before end.
-    end: usize,
-}
 
 impl<S: System> EventLoop<S> {
     /// Sends `bytes` on a connection: [`Connection::send`](crate::Connection::send) without the
@@ -82,6 +73,7 @@ impl<S: System> EventLoop<S> {
             self.gathered.extend_from_slice(bytes);
             return Ok(());
         }
+        self.unpark(slot);
         self.send_more(slot, bytes)
     }
 
@@ -147,29 +139,8 @@ impl<S: System> EventLoop<S> {
         true
     }
 
-    /// Puts the gatherer's bytes aside; where there is no memory for that, to the end of its queue.
-    fn park(&mut self) {
-        let bytes = self.gathered.len() + self.gathered_here.len();
-        if self.parked.try_reserve(1).is_err() || self.parked_bytes.try_reserve(bytes).is_err() {
-            return self.queue_gathered();
-        }
-        let slot = std::mem::replace(&mut self.gatherer, NOBODY);
-        self.parked_bytes
-            .extend_from_slice(&self.read_buf[self.gathered_here.clone()]);
-        self.parked_bytes.extend_from_slice(&self.gathered);
-        self.clear_gathered();
-        self.parked.push(Parked {
-            slot,
-            end: self.parked_bytes.len(),
-        });
-        if let Some(conn) = self.conns.get_mut(slot) {
-            conn.flags.set(Flags::PARKED);
-        }
-        self.soil(slot); // So that the end of the handler looks here.
-    }
-
     #[cold]
-    fn queue_gathered(&mut self) {
+    pub(super) fn queue_gathered(&mut self) {
         let slot = std::mem::replace(&mut self.gatherer, NOBODY);
         self.with_gathered(|el, bytes| el.queue_rest(slot, bytes));
         self.soil(slot);
@@ -190,79 +161,8 @@ impl<S: System> EventLoop<S> {
         (self.read_buf, self.gathered) = (buf, gathered);
     }
 
-    /// Moves what is gathered or parked for `slot`, if anything is, to its queue.
-    pub(crate) fn spill_gathered(&mut self, slot: u32) {
-        if self
-            .conns
-            .get(slot)
-            .is_some_and(|c| c.flags.any(Flags::PARKED))
-        {
-            self.spill_parked();
-        }
-        if self.gatherer != slot {
-            return;
-        }
-        self.park();
-        self.spill_parked();
-    }
-
-    /// Bytes that are gathered or parked for `slot`.
-    pub(crate) fn gathered_len(&self, slot: u32) -> usize {
-        if self.gatherer == slot {
-            return self.gathered.len() + self.gathered_here.len();
-        }
-        let starts = std::iter::once(0).chain(self.parked.iter().map(|p| p.end));
-        let mine = self.parked.iter().zip(starts).find(|(p, _)| p.slot == slot);
-        mine.map_or(0, |(parked, start)| parked.end - start)
-    }
-
-    fn spill_parked(&mut self) {
-        let bytes = std::mem::take(&mut self.parked_bytes);
-        let mut start = 0;
-        for Parked { slot, end } in std::mem::take(&mut self.parked) {
-            if let Some(conn) = self.conns.get_mut(slot) {
-                conn.flags.clear(Flags::PARKED);
-            }
-            self.queue_rest(slot, &bytes[start..end]);
-            self.soil(slot);
-            start = end;
-        }
-    }
-
-    /// Sends what was parked.
-    pub(crate) fn flush_parked(&mut self) {
-        if self.parked.is_empty() {
-            return;
-        }
-        let mut parked = std::mem::take(&mut self.parked);
-        let mut bytes = std::mem::take(&mut self.parked_bytes);
-        let mut start = 0;
-        for Parked { slot, end } in parked.drain(..) {
-            self.send_parked(slot, &bytes[start..end]);
-            start = end;
-        }
-        bytes.clear();
-        (self.parked, self.parked_bytes) = (parked, bytes);
-    }
-
-    fn send_parked(&mut self, slot: u32, bytes: &[u8]) {
-        let Some(conn) = self.conns.get_mut(slot) else {
-            return;
-        };
-        conn.flags.clear(Flags::PARKED | Flags::DIRTY);
-        let Some(socket) = &conn.socket else { return };
-        let sent = self.sys.send(socket, &[IoSlice::new(bytes)]);
-        if sent == Ok(bytes.len()) {
-            conn.active_at = self.now;
-            self.counters.bytes_sent += bytes.len() as u64;
-            self.counters.sends += 1;
-        } else {
-            self.not_all_sent(slot, bytes, sent);
-        }
-    }
-
     /// Queues bytes that were taken to be sent.
-    fn queue_rest(&mut self, slot: u32, rest: &[u8]) {
+    pub(super) fn queue_rest(&mut self, slot: u32, rest: &[u8]) {
         let Some(conn) = self.conns.get_mut(slot) else {
             return;
         };
@@ -277,7 +177,7 @@ impl<S: System> EventLoop<S> {
 
     /// The kernel took some of what was gathered, or nothing, or failed.
     #[cold]
-    fn not_all_sent(&mut self, slot: u32, bytes: &[u8], sent: Result<usize, Errno>) {
+    pub(super) fn not_all_sent(&mut self, slot: u32, bytes: &[u8], sent: Result<usize, Errno>) {
         let taken = sent.unwrap_or(0);
         self.counters.bytes_sent += taken as u64;
         if taken > 0 {
@@ -343,7 +243,7 @@ impl<S: System> EventLoop<S> {
     }
 
     #[inline]
-    fn clear_gathered(&mut self) {
+    pub(super) fn clear_gathered(&mut self) {
         self.gathered_here = 0..0;
         self.gathered.clear();
     }

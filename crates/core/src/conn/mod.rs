@@ -7,6 +7,7 @@
 
 pub(crate) mod accept;
 pub(crate) mod adopt;
+pub(crate) mod batch;
 pub(crate) mod budget;
 pub(crate) mod buffer;
 pub(crate) mod connect;
@@ -16,6 +17,7 @@ pub(crate) mod flags;
 pub(crate) mod gather;
 pub(crate) mod lifecycle;
 pub(crate) mod memory;
+pub(crate) mod park;
 pub(crate) mod pipe;
 pub(crate) mod pipe_end;
 pub(crate) mod race;

@@ -47,7 +47,11 @@ impl World<'_> {
         self.meet_peers();
         for n in 0.. {
             assert!(n < MOST_EVENTS, "a turn without an end");
-            let short = self.below(2) == 1;
+            let way = self.below(4);
+            if way == 3 {
+                self.batch(side);
+            }
+            let short = way == 1;
             let loose = &mut self.sides[side];
             let data = if short { loose.el.next_data() } else { None };
             let event = match data {
@@ -217,6 +221,45 @@ impl World<'_> {
             4 => self.send_received(side, n, conn, half),
             _ if self.habits.echo => self.send_received(side, n, conn, all),
             _ => self.consume(side, n, conn, all),
+        }
+    }
+
+    /// What can be had of a batch; and it is sent on from where it is, or not.
+    fn batch(&mut self, side: usize) {
+        let mut pieces = Vec::new();
+        if self.below(2) == 1 {
+            self.sides[side].el.begin_batch();
+        }
+        for _ in 0..=self.below(4) {
+            let loose = &mut self.sides[side];
+            let Some((conn, _, data)) = loose.el.next_data_of_batch() else {
+                break;
+            };
+            let (address, bytes) = (data.as_ptr().addr(), data.to_vec());
+            loose.bury();
+            let n = self.open_stream(side, conn, Event::Data { conn });
+            let stream = &mut self.streams[n];
+            stream.check_unread(&bytes);
+            stream.used += bytes.len();
+            pieces.push((n, conn, address, bytes));
+        }
+        while !pieces.is_empty() {
+            let (n, conn, address, bytes) = pieces.remove(self.below(pieces.len()));
+            let half = bytes.len() / 2;
+            let parts = match self.below(4) {
+                0 => vec![],
+                1 => vec![0..half, half..bytes.len()],
+                _ => vec![0..bytes.len()],
+            };
+            for part in parts {
+                let el = &mut self.sides[side].el;
+                if el.send_of_batch(conn, address + part.start, part.len()) {
+                    self.streams[n].was_taken(&bytes[part]);
+                }
+            }
+            if !self.quiet && !self.bytes.is_empty() && self.below(4) == 3 {
+                self.act_in_handler(side);
+            }
         }
     }
 
