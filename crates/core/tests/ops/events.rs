@@ -247,9 +247,10 @@ impl World<'_> {
             let (n, conn, address, bytes) = pieces.remove(self.below(pieces.len()));
             let half = bytes.len() / 2;
             let parts = match self.below(4) {
-                0 => vec![],
-                1 => vec![0..half, half..bytes.len()],
-                _ => vec![0..bytes.len()],
+                0 => [0..0, 0..0],
+                1 => [0..half, half..bytes.len()],
+                2 => [half..bytes.len(), 0..half],
+                _ => [0..bytes.len(), 0..0],
             };
             for part in parts {
                 let el = &mut self.sides[side].el;
