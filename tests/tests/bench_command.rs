@@ -219,11 +219,17 @@ fn what_is_piped_is_plain_text_with_a_histogram() {
 
 #[test]
 fn ctrl_c_ends_early_and_prints_what_was_measured() {
-    let server = serve();
+    let mut server = serve();
+    let pid = server.process().pid();
     let base = server.descriptors();
     let mut run = start(&[&server.address().to_string(), "--duration=600"]);
     until("all its connections are there", PATIENCE, || {
         (server.descriptors() >= base + 100).then_some(())
+    });
+    let used = || echoloop_load::cpu_time(pid).expect("the server is alive");
+    let before = used();
+    until("messages go round", PATIENCE, || {
+        (used() > before + Duration::from_millis(20)).then_some(())
     });
     run.signal(Signal::SIGINT);
     assert_eq!(run.wait(PATIENCE).code(), Some(DONE));
