@@ -1,8 +1,8 @@
 //! Reading for batches: many connections, each to a place of its own, before anybody looks at them.
 //!
 //! The rule: what a batch hands out stays where it is until the next one begins, and counts as
-//! consumed. Only a connection that is to be read and nothing else is read right to there; what comes
-//! by any other way is copied, or lent from where it is if it is large. This is for the C ABI; nothing
+//! consumed. Only a connection that is to be read, a little, and nothing else is read right to there; what
+//! comes by any other way is copied, or lent from where it is if it is large. This is for the C ABI; nothing
 //! here is of the public interface.
 
 use crate::ConnId;
@@ -12,7 +12,7 @@ use crate::sys::System;
 use crate::turn::Current;
 
 /// Memory for what one batch hands out.
-const LENT_MAX: usize = 512 << 10;
+const LENT_MAX: usize = 256 << 10;
 /// What comes another way is copied up to this size.
 const SMALL: usize = 32 << 10;
 
@@ -80,7 +80,8 @@ impl<S: System> EventLoop<S> {
         conn.note(report.readiness);
         let place = &mut self.lent.bytes[start..];
         let plain = conn.flags.just_read() && conn.unread.is_empty();
-        if !plain || conn.read_size as usize > place.len() {
+        // Streams all use the shared buffer, which stays in the cache.
+        if !plain || conn.read_size > MIN_READ {
             self.ready.push(report);
             return None;
         }
