@@ -56,10 +56,17 @@ fn a_client_whose_server_is_not_there_is_reset() {
     client
         .set_read_timeout(Some(PATIENCE))
         .expect("SO_RCVTIMEO");
-    let _ = client.write_all(b"anybody there?");
-    let _ = client.shutdown(Shutdown::Write);
-    let end = client.read(&mut [0; 1]).expect_err("no end in order");
-    assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    // The reset may come before any of the three, and is told once.
+    let written = client.write_all(b"anybody there?");
+    let finished = written.and_then(|()| client.shutdown(Shutdown::Write));
+    let end = finished.and_then(|()| client.read(&mut [0; 1]));
+    let end = end.expect_err("no end in order").kind();
+    let reset = [
+        ErrorKind::ConnectionReset,
+        ErrorKind::BrokenPipe,
+        ErrorKind::NotConnected,
+    ];
+    assert!(reset.contains(&end), "{end:?}");
     proxy.says("Connection refused", PATIENCE);
     proxy.signal(Signal::SIGTERM);
     assert!(proxy.wait(PATIENCE).success());
